@@ -1,0 +1,369 @@
+/**
+ * Every shape that crosses a process: what clients send and get, what stands in the queue, and the closed
+ * list of error codes. Requests are checked at the edge with these schemas; inside, the types are trusted.
+ */
+import * as v from 'valibot'
+
+// ---------------------------------------------------------------- text
+
+/** Code points, not UTF-16 units, so that an emoji counts as one character in every client language. */
+export const MAX_MESSAGE_CHARACTERS = 100_000
+/** Metadata travels inside a queue record and a database row; it is bounded so that both always fit. */
+export const MAX_METADATA_BYTES = 8_192
+export const MAX_LABEL_CHARACTERS = 200
+
+/** Postgres text cannot hold NUL, and UTF-8 cannot hold half of a surrogate pair. */
+export const isStorableText = (text: string): boolean => !text.includes('\0') && text.isWellFormed()
+
+const UNSTORABLE = 'must not contain NUL or a lone surrogate'
+const storable = v.check(isStorableText, UNSTORABLE)
+
+/** Counts code points without building an array of them. */
+export function countCharacters(text: string): number {
+  let count = text.length
+  for (let index = 0; index < text.length; index += 1) {
+    const unit = text.charCodeAt(index)
+    if (unit >= 0xd800 && unit <= 0xdbff) count -= 1
+  }
+  return count
+}
+
+const label = v.pipe(
+  v.string(),
+  v.check((text) => text.trim() !== '', 'must not be blank'),
+  v.maxLength(MAX_LABEL_CHARACTERS, `must be at most ${MAX_LABEL_CHARACTERS} characters`),
+  storable,
+)
+const uuid = v.pipe(v.string(), v.uuid('must be a UUID'), v.toLowerCase())
+
+type JsonObject = Record<string, unknown>
+const everyStringIsStorable = (value: unknown): boolean => {
+  if (typeof value === 'string') return isStorableText(value)
+  if (value === null || typeof value !== 'object') return true
+  return Object.entries(value).every(([key, inner]) => isStorableText(key) && everyStringIsStorable(inner))
+}
+const jsonObject = v.custom<JsonObject>(
+  (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
+  'must be an object',
+)
+const metadata = v.pipe(
+  jsonObject,
+  v.check(
+    (value: JsonObject) => Buffer.byteLength(JSON.stringify(value)) <= MAX_METADATA_BYTES,
+    'must be at most 8 KB',
+  ),
+  v.check((value: JsonObject) => everyStringIsStorable(value), UNSTORABLE),
+)
+
+// ---------------------------------------------------------------- errors
+
+export type ErrorCode =
+  | 'invalid_request'
+  | 'message_too_long'
+  | 'unauthenticated'
+  | 'forbidden'
+  | 'not_found'
+  | 'method_not_allowed'
+  | 'reply_in_progress'
+  | 'conflict'
+  | 'idempotency_mismatch'
+  | 'ended'
+  | 'erased'
+  | 'payload_too_large'
+  | 'unsupported_media_type'
+  | 'rate_limited'
+  | 'quota_exceeded'
+  | 'internal'
+  | 'model_unavailable'
+  | 'unavailable'
+
+/** One wrong field of a request: a dotted path and what is expected of it. */
+export interface FieldProblem {
+  field: string
+  message: string
+}
+
+/** An expected failure: its code and message are for the client, its cause only for the log. */
+export class CodedError extends Error {
+  readonly code: ErrorCode
+  readonly details: unknown
+  constructor(code: ErrorCode, message: string, options: { details?: unknown; cause?: unknown } = {}) {
+    super(message, { cause: options.cause })
+    this.name = 'CodedError'
+    this.code = code
+    this.details = options.details
+  }
+}
+
+export const invalidField = (field: string, message: string): CodedError =>
+  new CodedError('invalid_request', `${field} ${message}`, {
+    details: [{ field, message }] satisfies FieldProblem[],
+  })
+
+export interface ErrorBody {
+  error: { code: ErrorCode; message: string; requestId: string; details?: unknown }
+}
+
+// ---------------------------------------------------------------- callers
+
+export const roles = ['user', 'agent', 'admin'] as const
+export type Role = (typeof roles)[number]
+
+export interface Tenant {
+  companyId: string
+  platform: string
+}
+
+/** Who is calling, as the verified token says. */
+export interface Caller extends Tenant {
+  userId: string
+  role: Role
+}
+
+// ---------------------------------------------------------------- chat
+
+export const locales = ['en', 'ko'] as const
+export type Locale = (typeof locales)[number]
+
+export const chatRequestSchema = v.strictObject({
+  message: v.pipe(
+    v.string(),
+    v.check((text) => text.trim() !== '', 'must not be blank'),
+    storable,
+  ),
+  sessionId: v.optional(uuid),
+  userId: v.optional(label),
+  threadId: v.optional(label, 'main'),
+  channel: v.optional(label),
+  parentMessageId: v.optional(v.nullable(uuid)),
+  attachments: v.optional(v.pipe(v.array(uuid), v.maxLength(20, 'must be at most 20'))),
+  metadata: v.optional(metadata, {}),
+  locale: v.optional(v.picklist(locales, `must be one of ${locales.join(', ')}`)),
+})
+export type ChatRequest = v.InferOutput<typeof chatRequestSchema>
+
+export const idempotencyKeySchema = v.pipe(
+  v.string(),
+  v.regex(/^[\x20-\x7e]{1,255}$/, 'must be 1 to 255 printable characters'),
+)
+
+export interface Source {
+  id: string
+  title: string
+  score: number
+  url?: string
+  excerpt?: string
+}
+
+export type FinishReason = 'stop' | 'length' | 'stopped'
+export type ReplyStage = 'analyzing' | 'searching' | 'answering'
+
+export interface ReplyMetadata {
+  tokenUsage: number
+  promptTokens: number
+  completionTokens: number
+  /** Milliseconds from the request's arrival to the end of the answer. */
+  responseTime: number
+  /** Earlier messages that the model was given. */
+  contextLength: number
+  sessionMessageCount: number
+  model: string
+  /** True when the answer was replayed from what was saved. */
+  cached?: boolean
+}
+
+export type ReplyEvent =
+  | {
+      type: 'session'
+      sessionId: string
+      threadId: string
+      userMessageId: string
+      messageId: string
+      created: boolean
+      resumeUrl?: string
+    }
+  | { type: 'status'; stage: ReplyStage; message: string }
+  | { type: 'token'; content: string }
+  | { type: 'sources'; sources: Source[] }
+  | {
+      type: 'done'
+      sessionId: string
+      messageId: string
+      finishReason: FinishReason
+      metadata: ReplyMetadata
+    }
+  | { type: 'error'; code: ReplyErrorCode; message: string; retryable: boolean; messageId: string }
+
+/** What can go wrong once an answer has begun; before that it is an HTTP error. */
+export type ReplyErrorCode = ErrorCode | 'not_saved' | 'interrupted'
+
+/** What `POST /api/chat` returns when the answer is there in time. */
+export interface ChatAnswer {
+  sessionId: string
+  threadId: string
+  userMessageId: string
+  messageId: string
+  content: string
+  sources: Source[]
+  finishReason: FinishReason
+  metadata: ReplyMetadata
+}
+
+// ---------------------------------------------------------------- sessions and messages
+
+export interface BusinessFields {
+  inquiryCategory: string | null
+  satisfactionScore: number | null
+  resolutionStatus: string | null
+  priority: string | null
+  followUpNeeded: boolean | null
+  businessImpact: string | null
+}
+
+export interface Session extends BusinessFields {
+  sessionId: string
+  userId: string
+  channel: string | null
+  title: string | null
+  createdAt: string
+  lastActiveAt: string
+  expiresAt: string
+  /** Neither ended nor expired. */
+  isActive: boolean
+  messageCount: number
+  metadata: Record<string, unknown>
+}
+
+export type MessageRole = 'user' | 'assistant' | 'system'
+export type MessageStatus = 'complete' | 'stopped' | 'interrupted'
+
+export interface Message extends BusinessFields {
+  messageId: string
+  sessionId: string
+  threadId: string
+  role: MessageRole
+  content: string
+  status: MessageStatus
+  /** 1 for a first question; otherwise the parent's plus one. Siblings share it. */
+  sequenceNumber: number
+  parentMessageId: string | null
+  tokenCount: number | null
+  responseTimeMs: number | null
+  model: string | null
+  sources: Source[]
+  metadata: Record<string, unknown>
+  createdAt: string
+}
+
+export interface Page<Item> {
+  items: Item[]
+  nextCursor: string | null
+}
+
+export interface MessagePage {
+  items: Message[]
+  /** Pass it as `after` to read on; null at the end. */
+  nextAfter: number | null
+}
+
+const score = v.pipe(
+  v.number(),
+  v.integer('must be a whole number from 1 to 5'),
+  v.minValue(1, 'must be from 1 to 5'),
+  v.maxValue(5, 'must be from 1 to 5'),
+)
+const nullableLabel = v.optional(v.nullable(label))
+
+export const sessionCreateSchema = v.strictObject({
+  userId: v.optional(label),
+  channel: v.optional(label),
+  title: v.optional(label),
+  metadata: v.optional(metadata, {}),
+})
+export type SessionCreate = v.InferOutput<typeof sessionCreateSchema>
+
+/** A field that is absent stays; null clears it. */
+export const sessionPatchSchema = v.strictObject({
+  title: nullableLabel,
+  metadata: v.optional(metadata),
+  inquiryCategory: nullableLabel,
+  satisfactionScore: v.optional(v.nullable(score)),
+  resolutionStatus: nullableLabel,
+  priority: nullableLabel,
+  followUpNeeded: v.optional(v.nullable(v.boolean())),
+  businessImpact: nullableLabel,
+})
+export type SessionPatch = v.InferOutput<typeof sessionPatchSchema>
+
+export const feedbackSchema = v.strictObject({
+  score,
+  comment: v.optional(v.pipe(v.string(), v.maxLength(2_000, 'must be at most 2000 characters'), storable)),
+})
+export type Feedback = v.InferOutput<typeof feedbackSchema>
+
+const limit = v.optional(
+  v.pipe(
+    v.string(),
+    v.regex(/^\d{1,3}$/, 'must be a whole number from 1 to 100'),
+    v.transform(Number),
+    v.minValue(1, 'must be from 1 to 100'),
+    v.maxValue(100, 'must be from 1 to 100'),
+  ),
+  '20',
+)
+const flag = v.pipe(
+  v.picklist(['true', 'false'], 'must be true or false'),
+  v.transform((text) => text === 'true'),
+)
+
+export const sessionListSchema = v.object({
+  userId: v.optional(label),
+  active: v.optional(flag),
+  limit,
+  cursor: v.optional(v.pipe(v.string(), v.maxLength(200))),
+})
+export type SessionListQuery = v.InferOutput<typeof sessionListSchema>
+
+export const messageListSchema = v.object({
+  threadId: v.optional(label),
+  after: v.optional(
+    v.pipe(v.string(), v.regex(/^\d{1,9}$/, 'must be a sequence number'), v.transform(Number)),
+  ),
+  limit,
+  order: v.optional(v.picklist(['asc', 'desc'], 'must be asc or desc'), 'asc'),
+})
+export type MessageListQuery = v.InferOutput<typeof messageListSchema>
+
+export const uuidSchema = uuid
+export const purgeSchema = v.object({ purge: v.optional(flag, 'false') })
+
+// ---------------------------------------------------------------- what stands in the queue and in the database
+
+/**
+ * A finished message on its way to Postgres, and as the hot store keeps it until then. Names are the
+ * table's columns, so that SQL unnests it as it is. Everything needed to save it is in it: records arrive in
+ * any order, more than once, and in any batch.
+ */
+export const messageRecordSchema = v.object({
+  company_id: v.string(),
+  platform: v.string(),
+  id: uuid,
+  session_id: uuid,
+  thread_id: v.string(),
+  role: v.picklist(['user', 'assistant', 'system']),
+  content: v.string(),
+  /** Set when the text is too large for a row: the object that holds it. `content` is empty then. */
+  content_key: v.nullable(v.string()),
+  status: v.picklist(['complete', 'stopped', 'interrupted']),
+  token_count: v.nullable(v.number()),
+  response_time_ms: v.nullable(v.number()),
+  model: v.nullable(v.string()),
+  sources: v.array(v.custom<Source>((value) => typeof value === 'object' && value !== null)),
+  metadata: jsonObject,
+  parent_message_id: v.nullable(uuid),
+  sequence_number: v.pipe(v.number(), v.integer(), v.minValue(1)),
+  created_at: v.pipe(v.string(), v.isoTimestamp()),
+  /** The owner of the session: a save that comes before the session's own row creates it. */
+  user_id: v.string(),
+})
+export type MessageRecord = v.InferOutput<typeof messageRecordSchema>

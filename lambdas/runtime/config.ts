@@ -1,0 +1,104 @@
+/**
+ * The one place under lambdas/ that reads the environment. A handler asks for the settings it uses, once, while it
+ * starts: what is missing or wrong ends the cold start, all of it named together.
+ */
+
+type Environment = Record<string, string | undefined>
+
+interface Setting<Value> {
+  readonly variable: string
+  /** Absent: the variable must be set. */
+  readonly fallback?: Value
+  parse(text: string): Value
+}
+
+const text = (variable: string): Setting<string> => ({ variable, parse: (value) => value })
+const optionalText = (variable: string): Setting<string | undefined> => ({
+  variable,
+  fallback: undefined,
+  parse: (value) => value,
+})
+const textOr = (variable: string, fallback: string): Setting<string> => ({
+  variable,
+  fallback,
+  parse: (value) => value,
+})
+const wholeNumberOr = (
+  variable: string,
+  fallback: number,
+  { min, max }: { min: number; max: number },
+): Setting<number> => ({
+  variable,
+  fallback,
+  parse: (value) => {
+    const number = Number(value)
+    if (!Number.isInteger(number) || number < min || number > max)
+      throw new Error(`must be a whole number from ${min} to ${max}`)
+    return number
+  },
+})
+
+export const settings = {
+  turnsQueueUrl: text('TURNS_QUEUE_URL'),
+  contentBucket: text('CONTENT_BUCKET'),
+  databaseClusterArn: text('DATABASE_CLUSTER_ARN'),
+  /** Login of the role that owns nothing; the only one that functions of the product may use. */
+  databaseSecretArn: text('DATABASE_SECRET_ARN'),
+  /** Login of the schema's owner; `migrate` alone has it. */
+  databaseOwnerSecretArn: text('DATABASE_OWNER_SECRET_ARN'),
+  databaseName: text('DATABASE_NAME'),
+  /** Where the numbered SQL files lie; absent: beside the source. */
+  sqlDirectory: optionalText('SQL_DIRECTORY'),
+  authIssuer: text('AUTH_ISSUER'),
+  authAudience: text('AUTH_AUDIENCE'),
+  /** Absent: discovered at `<issuer>/.well-known/openid-configuration`. */
+  authJwksUrl: optionalText('AUTH_JWKS_URL'),
+  claimUserId: textOr('CLAIM_USER_ID', 'sub'),
+  claimCompanyId: textOr('CLAIM_COMPANY_ID', 'company_id'),
+  claimPlatform: textOr('CLAIM_PLATFORM', 'platform'),
+  claimRole: textOr('CLAIM_ROLE', 'role'),
+  openaiBaseUrl: optionalText('OPENAI_BASE_URL'),
+  openaiApiKey: text('OPENAI_API_KEY'),
+  chatModel: text('CHAT_MODEL'),
+  systemPrompt: optionalText('SYSTEM_PROMPT'),
+  /** Earlier messages that the model is given. 20 of the largest that stand in a row fit into one response. */
+  historyMessages: wholeNumberOr('HISTORY_MESSAGES', 5, { min: 0, max: 20 }),
+  historyTokens: wholeNumberOr('HISTORY_TOKENS', 8_000, { min: 0, max: 1_000_000 }),
+  /** Absent or 0: the model's own limit. */
+  answerTokens: wholeNumberOr('ANSWER_TOKENS', 0, { min: 0, max: 1_000_000 }),
+  /** Until the first token, all attempts together. */
+  modelFirstTokenMs: wholeNumberOr('MODEL_FIRST_TOKEN_MS', 30_000, { min: 100, max: 600_000 }),
+  /** Between two tokens. */
+  modelSilenceMs: wholeNumberOr('MODEL_SILENCE_MS', 30_000, { min: 100, max: 600_000 }),
+  /** The waiting route's patience; below the 120 s that the distribution waits for a function. */
+  waitMs: wholeNumberOr('WAIT_MS', 100_000, { min: 10, max: 110_000 }),
+  leaseSeconds: wholeNumberOr('LEASE_SECONDS', 15, { min: 1, max: 300 }),
+} as const
+
+type SettingName = keyof typeof settings
+type ValueOf<Name extends SettingName> = (typeof settings)[Name] extends Setting<infer Value> ? Value : never
+export type Config<Name extends SettingName> = { readonly [Key in Name]: ValueOf<Key> }
+
+/** Reads the named settings. Throws one error that lists every variable that is missing or wrong. */
+export function readConfig<Name extends SettingName>(
+  names: readonly Name[],
+  environment: Environment = process.env,
+): Config<Name> {
+  const problems: string[] = []
+  const entries = names.map((name) => {
+    const setting: Setting<unknown> = settings[name]
+    const value = environment[setting.variable]
+    if (value === undefined || value === '') {
+      if (!('fallback' in setting)) problems.push(`${setting.variable} is missing`)
+      return [name, setting.fallback]
+    }
+    try {
+      return [name, setting.parse(value)]
+    } catch (error) {
+      problems.push(`${setting.variable} ${(error as Error).message}`)
+      return [name, undefined]
+    }
+  })
+  if (problems.length > 0) throw new Error(`Configuration: ${problems.join('; ')}`)
+  return Object.fromEntries(entries)
+}

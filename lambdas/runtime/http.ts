@@ -1,0 +1,198 @@
+/**
+ * From a Function URL's event to a call of the product and back. A route is data: where it is, what it takes, and the
+ * function that answers. Authentication, parsing, validation and errors are the same for all of them.
+ */
+
+import type { Readable } from 'node:stream'
+import type { Logger } from '@aws-lambda-powertools/logger'
+import middy from '@middy/core'
+import { executionModeStreamifyResponse } from '@middy/core/executionModeStreamifyResponse'
+import jsonBodyParser from '@middy/http-json-body-parser'
+import router from '@middy/http-router'
+import type { Context, LambdaFunctionURLEvent } from 'aws-lambda'
+import * as v from 'valibot'
+import { type Caller, CodedError, type FieldProblem } from '../protocol.ts'
+import type { Authenticate } from './authenticate.ts'
+import { errorResponses } from './errors.ts'
+
+/** 100,000 characters are at most 1.2 MB when every one is an escaped surrogate pair; the rest is room. */
+const MAX_BODY_BYTES = 2 * 1024 * 1024
+
+type Schema = v.GenericSchema<unknown, unknown>
+type Parsed<Value extends Schema | undefined> = Value extends Schema ? v.InferOutput<Value> : undefined
+
+export interface Call<Body, Query> {
+  caller: Caller
+  body: Body
+  query: Query
+  /** A path parameter as it stands in the URL; '' if the route has none of that name. */
+  param(name: string): string
+  header(name: string): string | undefined
+  requestId: string
+  /** Milliseconds since the epoch. */
+  arrivedAt: number
+  /** Milliseconds until Lambda ends this invocation. */
+  remainingMs(): number
+}
+
+export interface Answer {
+  status: number
+  body?: unknown
+  headers?: Record<string, string>
+  /** Instead of a body; streaming handlers only. */
+  stream?: Readable
+  /** Work that outlives the answer; the invocation ends when it does. */
+  afterwards?: Promise<void>
+}
+
+export interface Route {
+  method: 'GET' | 'POST' | 'PATCH' | 'DELETE'
+  path: string
+  handle(event: LambdaFunctionURLEvent, context: Context): Promise<Answer>
+  parsesBody: boolean
+}
+
+interface RouteOptions<Body extends Schema | undefined, Query extends Schema | undefined> {
+  body?: Body
+  query?: Query
+}
+
+/** A route for authenticated callers. */
+export function route<
+  Body extends Schema | undefined = undefined,
+  Query extends Schema | undefined = undefined,
+>(
+  place: `${Route['method']} /${string}`,
+  schemas: RouteOptions<Body, Query>,
+  authenticate: Authenticate,
+  answer: (call: Call<Parsed<Body>, Parsed<Query>>) => Promise<Answer>,
+): Route {
+  const [method, path] = place.split(' ') as [Route['method'], string]
+  const handle = async (event: LambdaFunctionURLEvent, context: Context): Promise<Answer> => {
+    const arrivedAt = Date.now()
+    const caller = (event as AuthenticatedEvent).caller
+    const query = Object.fromEntries(new URLSearchParams(event.rawQueryString))
+    return answer({
+      caller,
+      body: (schemas.body ? check(schemas.body, event.body) : undefined) as Parsed<Body>,
+      query: (schemas.query ? check(schemas.query, query) : undefined) as Parsed<Query>,
+      param: (name) => event.pathParameters?.[name] ?? '',
+      header: (name) => event.headers[name],
+      requestId: context.awsRequestId,
+      arrivedAt,
+      remainingMs: () => context.getRemainingTimeInMillis(),
+    })
+  }
+  const authenticated = middy<LambdaFunctionURLEvent, Answer, Error, Context>()
+    .before(async ({ event }) => {
+      Object.assign(event, { caller: await authenticate(event.headers.authorization) })
+      if ((event.body?.length ?? 0) > MAX_BODY_BYTES)
+        throw new CodedError('payload_too_large', `The request body must be at most ${MAX_BODY_BYTES} bytes.`)
+    })
+    .use(schemas.body ? [jsonBodyParser()] : [])
+    .handler(handle)
+  return { method, path, parsesBody: schemas.body !== undefined, handle: authenticated as Route['handle'] }
+}
+
+type AuthenticatedEvent = LambdaFunctionURLEvent & { caller: Caller }
+
+/** A route for anybody. */
+export const publicRoute = (place: `GET /${string}`, answer: () => Promise<Answer>): Route => {
+  const [method, path] = place.split(' ') as ['GET', string]
+  return { method, path, parsesBody: false, handle: answer }
+}
+
+/** The value as the schema describes it. Refuses `invalid_request` with every wrong field. */
+export function check<Value extends Schema>(
+  schema: Value,
+  input: unknown,
+  root = 'body',
+): v.InferOutput<Value> {
+  const result = v.safeParse(schema, input)
+  if (result.success) return result.output
+  const details = result.issues.map(
+    (issue): FieldProblem => ({ field: v.getDotPath(issue) ?? root, message: explain(issue) }),
+  )
+  throw new CodedError(
+    'invalid_request',
+    `The request is not valid: ${details[0]?.field} ${details[0]?.message}.`,
+    {
+      details,
+    },
+  )
+}
+
+/** Our own words for valibot's two standard problems, which would otherwise quote what they received. */
+function explain(issue: v.BaseIssue<unknown>): string {
+  if (issue.type === 'strict_object' && issue.expected === 'never') return 'is not a known field'
+  if (issue.kind !== 'schema' || issue.message.startsWith('must')) return issue.message
+  if (issue.received === 'undefined') return 'is required'
+  return `must be ${issue.expected?.toLowerCase() ?? 'of another type'}`
+}
+
+const segmentsMatch = (template: string, path: string): boolean => {
+  const wanted = template.split('/')
+  const given = path.replace(/\/$/, '').split('/')
+  return (
+    wanted.length === given.length &&
+    wanted.every((part, index) => part.startsWith('{') || part === given[index])
+  )
+}
+
+type Dispatch = (event: LambdaFunctionURLEvent, context: Context) => Promise<Answer>
+
+/** The router is typed for API Gateway; ours returns what the routes return. */
+function routed(routes: readonly Route[]): Dispatch {
+  return router({
+    routes: routes.map(({ method, path, handle }) => ({ method, path, handler: handle as never })),
+    notFoundResponse: ({ path }: { path: string }) => {
+      const allowed = routes
+        .filter((candidate) => segmentsMatch(candidate.path, path))
+        .map(({ method }) => method)
+      if (allowed.length === 0) throw new CodedError('not_found', 'There is no such route.')
+      throw new CodedError('method_not_allowed', 'This route does not take that method.', {
+        details: { allow: allowed },
+      })
+    },
+  }) as unknown as Dispatch
+}
+
+function respond(answer: Answer, requestId: string) {
+  const json = answer.body === undefined ? '' : JSON.stringify(answer.body)
+  return {
+    statusCode: answer.status,
+    headers: {
+      ...(json === '' ? {} : { 'content-type': 'application/json; charset=utf-8' }),
+      'cache-control': 'no-store',
+      'x-request-id': requestId,
+      ...answer.headers,
+    },
+    body: answer.stream ?? json,
+  }
+}
+
+/** A buffered Function URL's handler. */
+export function bufferedHandler(routes: readonly Route[], log: Logger) {
+  const dispatch = routed(routes)
+  return middy<LambdaFunctionURLEvent, unknown, Error, Context>()
+    .use(errorResponses(log))
+    .handler(async (event, context) => respond(await dispatch(event, context), context.awsRequestId))
+}
+
+/** A streaming Function URL's handler. The invocation lasts until the answer's afterwards, also when nobody reads. */
+export function streamingHandler(routes: readonly Route[], log: Logger) {
+  const dispatch = routed(routes)
+  const afterwards = new WeakMap<object, Promise<void>>()
+  return middy<LambdaFunctionURLEvent, unknown, Error, Context>({
+    executionMode: executionModeStreamifyResponse,
+    // Awaited by middy once the body has been sent or its reader has gone.
+    requestEnd: ({ response }) => afterwards.get(response as object),
+  })
+    .use(errorResponses(log))
+    .handler(async (event, context) => {
+      const answer = await dispatch(event, context)
+      const response = respond(answer, context.awsRequestId)
+      if (answer.afterwards) afterwards.set(response, answer.afterwards)
+      return response
+    })
+}

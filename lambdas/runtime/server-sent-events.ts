@@ -1,0 +1,57 @@
+/** Reply events as a `text/event-stream` body. */
+import { Readable } from 'node:stream'
+import type { ReplyEvent } from '../protocol.ts'
+
+/** Under the 15 s that clients are promised, and far under the 30 s after which proxies give up. */
+const KEEP_ALIVE_MS = 10_000
+
+export const eventStreamHeaders = {
+  'content-type': 'text/event-stream; charset=utf-8',
+  'x-accel-buffering': 'no',
+}
+
+const encode = (id: number, event: ReplyEvent): string => `id: ${id}\ndata: ${JSON.stringify(event)}\n\n`
+
+export interface EventStream {
+  body: Readable
+  /** Resolves when the events are at their end, whether or not anybody still reads the body. */
+  finished: Promise<void>
+}
+
+/**
+ * Numbers the events from 0 and writes each as soon as it is there. Events are read to their end at their own pace
+ * even when the reader is slow or has gone, because reading them is what saves the turn; an answer is small enough
+ * to wait in memory for a slow reader.
+ */
+export function eventStream(events: AsyncIterable<ReplyEvent>): EventStream {
+  const body = new Readable({ read: () => undefined })
+  const write = (text: string): void => {
+    if (!body.destroyed) body.push(text)
+  }
+  const pump = async (): Promise<void> => {
+    let id = 0
+    let keepAlive = setTimeout(() => undefined, 0)
+    const stayAlive = (): void => {
+      clearTimeout(keepAlive)
+      keepAlive = setTimeout(() => {
+        write(': keep-alive\n\n')
+        stayAlive()
+      }, KEEP_ALIVE_MS)
+    }
+    try {
+      stayAlive()
+      for await (const event of events) {
+        write(encode(id, event))
+        id += 1
+        stayAlive()
+      }
+      if (!body.destroyed) body.push(null)
+    } catch (error) {
+      // The core turns failures into events; one that escapes must cut the stream, not end it as if it were whole.
+      body.destroy(error as Error)
+    } finally {
+      clearTimeout(keepAlive)
+    }
+  }
+  return { body, finished: pump() }
+}

@@ -1,0 +1,159 @@
+/** The model, behind any endpoint that speaks OpenAI's chat completions. */
+import OpenAI, { APIError } from 'openai'
+import { CodedError } from '../protocol.ts'
+
+export interface ModelMessage {
+  role: 'system' | 'user' | 'assistant'
+  content: string
+}
+
+export interface ModelUsage {
+  promptTokens: number
+  completionTokens: number
+}
+
+/** What a model says, in order: text as it comes, then one ending. */
+export type ModelPart =
+  | { type: 'text'; content: string }
+  | { type: 'end'; finishReason: 'stop' | 'length'; model: string; usage: ModelUsage | undefined }
+
+export interface ChatModel {
+  readonly name: string
+  /**
+   * Streams an answer. Failures before the first text are tried again while the first-token budget lasts; they end
+   * as CodedError `model_unavailable` (details.retryable), and so do silence and a broken stream later on, which are not tried again.
+   * An aborted signal closes the connection and ends the iteration with the signal's reason.
+   */
+  stream(messages: readonly ModelMessage[], signal: AbortSignal): AsyncGenerator<ModelPart, void>
+}
+
+export interface ChatModelOptions {
+  baseUrl?: string | undefined
+  apiKey: string
+  model: string
+  /** 0: no limit but the model's own. */
+  answerTokens: number
+  firstTokenMs: number
+  silenceMs: number
+}
+
+/** The client's own retries honour `retry-after` and back off; the first-token budget cuts them short. */
+const CONNECT_RETRIES = 2
+/** Streams that opened and broke before any text are opened again this often. */
+const STREAM_ATTEMPTS = 2
+
+/** `retryable` is false where the same request would fail again: a bad key, a prompt that is too long. */
+const modelFailure = (message: string, retryable: boolean, cause?: unknown): CodedError =>
+  new CodedError('model_unavailable', message, { details: { retryable }, cause })
+
+function failure(cause: unknown): CodedError {
+  if (cause instanceof CodedError) return cause
+  const status = cause instanceof APIError ? cause.status : undefined
+  const retryable =
+    status === undefined || status === 408 || status === 409 || status === 429 || status >= 500
+  const message = status === 429 ? 'The model is busy. Try again in a moment.' : 'The model could not answer.'
+  return modelFailure(message, retryable, withoutContent(cause))
+}
+
+/** What may be logged of an endpoint's error: its words may quote the prompt. */
+const withoutContent = (cause: unknown): Error =>
+  cause instanceof APIError
+    ? new Error(
+        `the endpoint answered ${cause.status ?? 'nothing'} ${cause.code ?? cause.type ?? cause.name}`,
+      )
+    : (cause as Error)
+
+/** Aborts when nobody has called `touch` for a while. */
+function watchdog(firstMs: number, nextMs: number, bark: () => void) {
+  let timer = setTimeout(bark, firstMs)
+  return {
+    touch() {
+      clearTimeout(timer)
+      timer = setTimeout(bark, nextMs)
+    },
+    stop: () => clearTimeout(timer),
+  }
+}
+
+export function openChatModel(options: ChatModelOptions): ChatModel {
+  const { model, firstTokenMs, silenceMs } = options
+  const client = new OpenAI({
+    apiKey: options.apiKey,
+    ...(options.baseUrl === undefined ? {} : { baseURL: options.baseUrl }),
+    timeout: firstTokenMs,
+    maxRetries: CONNECT_RETRIES,
+  })
+
+  async function* stream(
+    messages: readonly ModelMessage[],
+    signal: AbortSignal,
+  ): AsyncGenerator<ModelPart, void> {
+    const silence = new AbortController()
+    const either = AbortSignal.any([signal, silence.signal])
+    const dog = watchdog(firstTokenMs, silenceMs, () =>
+      silence.abort(modelFailure('The model has fallen silent.', true)),
+    )
+    try {
+      for (let attempt = 1; ; attempt += 1) {
+        let spoken = false
+        try {
+          for await (const part of once(messages, either, dog.touch)) {
+            spoken = true
+            yield part
+          }
+          return
+        } catch (error) {
+          if (either.aborted) throw either.reason
+          // What the endpoint answered with a status, the client has tried again already.
+          if (spoken || error instanceof APIError || attempt >= STREAM_ATTEMPTS) throw failure(error)
+        }
+      }
+    } finally {
+      dog.stop()
+    }
+  }
+
+  async function* once(
+    messages: readonly ModelMessage[],
+    signal: AbortSignal,
+    touch: () => void,
+  ): AsyncGenerator<ModelPart, void> {
+    const chunks = await client.chat.completions.create(
+      {
+        model,
+        messages: [...messages],
+        stream: true,
+        stream_options: { include_usage: true },
+        ...(options.answerTokens > 0 ? { max_completion_tokens: options.answerTokens } : {}),
+      },
+      { signal },
+    )
+    let ending: ModelPart | undefined
+    for await (const chunk of chunks) {
+      const [choice] = chunk.choices
+      if (choice?.delta.content) {
+        touch()
+        yield { type: 'text', content: choice.delta.content }
+      }
+      // Some endpoints send the usage with the last choice, some in a chunk of its own, some never.
+      if (choice?.finish_reason || chunk.usage)
+        ending = {
+          type: 'end',
+          finishReason:
+            choice?.finish_reason === 'length' || (ending?.type === 'end' && ending.finishReason === 'length')
+              ? 'length'
+              : 'stop',
+          model: chunk.model || model,
+          usage: chunk.usage
+            ? { promptTokens: chunk.usage.prompt_tokens, completionTokens: chunk.usage.completion_tokens }
+            : undefined,
+        }
+    }
+    // The client ends quietly when it is aborted, and when the connection closes between two events.
+    if (signal.aborted) throw signal.reason
+    if (ending === undefined) throw modelFailure('The model broke off its answer.', true)
+    yield ending
+  }
+
+  return { name: model, stream }
+}

@@ -1,0 +1,140 @@
+/**
+ * Postgres through the RDS Data API. One call is one HTTP request is one transaction: an operation is a function in
+ * the database that sets the tenant for its own transaction first (see sql/operations).
+ */
+
+import { setTimeout as sleep } from 'node:timers/promises'
+import {
+  DatabaseErrorException,
+  ExecuteStatementCommand,
+  type Field,
+  RDSDataClient,
+  type RDSDataClientConfig,
+  type SqlParameter,
+} from '@aws-sdk/client-rds-data'
+import { CodedError, type Tenant } from '../protocol.ts'
+
+/** An argument by its type in Postgres. Objects travel as JSON text: the Data API has no array parameters. */
+export type Argument =
+  | { text: string | null }
+  | { uuid: string | null }
+  | { jsonb: object }
+  | { integer: number | null }
+  | { boolean: boolean | null }
+  | { timestamptz: string | null }
+  | { 'double precision': number }
+
+export interface Database {
+  /**
+   * Runs `turnkeep.<operation>`, which takes the tenant first, and returns its rows. Refused for itself:
+   * RefusedStatement. Unreachable: CodedError `unavailable`, after the retries that waking from a pause needs.
+   */
+  callFor<Row>(tenant: Tenant, operation: string, args: readonly Argument[]): Promise<Row[]>
+  /** The same for an operation that finds the tenants in its arguments. */
+  call<Row>(operation: string, args: readonly Argument[]): Promise<Row[]>
+  /** One statement as it is, for migrations. */
+  execute<Row>(statement: string, values?: Record<string, string>): Promise<Row[]>
+}
+
+/**
+ * Postgres itself said no: trying again gives the same answer. Its words are kept only where they are about the
+ * statement (class 42: names and syntax); elsewhere they may quote a value, and values do not belong in logs.
+ */
+export class RefusedStatement extends Error {
+  readonly sqlState: string
+  constructor(sqlState: string, words: string) {
+    super(`Postgres refused the statement (${sqlState})${sqlState.startsWith('42') ? `: ${words}` : ''}`)
+    this.name = 'RefusedStatement'
+    this.sqlState = sqlState
+  }
+}
+
+/** An Aurora that was paused takes about 15 s to answer, 30 s after a day; longer is an outage. */
+const WAKING_BUDGET_MS = 20_000
+const WAKING_RETRY_MS = 500
+/** The statement itself may take 45 s; a connection that cannot be made is known much sooner. */
+const CONNECT_TIMEOUT_MS = 3_000
+const REQUEST_TIMEOUT_MS = 50_000
+
+const field = (value: string | number | boolean | object | null): Field => {
+  if (value === null) return { isNull: true }
+  if (typeof value === 'string') return { stringValue: value }
+  if (typeof value === 'boolean') return { booleanValue: value }
+  if (typeof value === 'number')
+    return Number.isInteger(value) ? { longValue: value } : { doubleValue: value }
+  return { stringValue: JSON.stringify(value) }
+}
+
+// Classes of SQLSTATE that describe the server's state and not the statement: connection, resources, intervention.
+const TRANSIENT_SQL_STATES = /^(08|53|57|58|40)/
+
+function classify(error: unknown): Error {
+  const { name = '', message = '' } = error as Error
+  const sqlState = /SQLState: (\w{5})/.exec(message)?.[1]
+  const refusedByPostgres = error instanceof DatabaseErrorException || name === 'BadRequestException'
+  if (refusedByPostgres && sqlState !== undefined && !TRANSIENT_SQL_STATES.test(sqlState))
+    return new RefusedStatement(sqlState, message)
+  if (name === 'BadRequestException') return error as Error
+  return new CodedError('unavailable', 'The database cannot be reached right now.', { cause: error })
+}
+
+export interface DatabaseOptions {
+  clusterArn: string
+  secretArn: string
+  databaseName: string
+  /** Milliseconds to wait for a paused database. */
+  wakingBudgetMs?: number
+  client?: RDSDataClientConfig
+}
+
+export function openDatabase(options: DatabaseOptions): Database {
+  const { clusterArn, secretArn, databaseName, wakingBudgetMs = WAKING_BUDGET_MS } = options
+  const client = new RDSDataClient({
+    maxAttempts: 3,
+    requestHandler: { connectionTimeout: CONNECT_TIMEOUT_MS, requestTimeout: REQUEST_TIMEOUT_MS },
+    ...options.client,
+  })
+
+  async function send<Row>(sql: string, parameters: SqlParameter[]): Promise<Row[]> {
+    const givenUpAt = Date.now() + wakingBudgetMs
+    for (;;) {
+      try {
+        const { formattedRecords } = await client.send(
+          new ExecuteStatementCommand({
+            resourceArn: clusterArn,
+            secretArn,
+            database: databaseName,
+            sql,
+            parameters,
+            formatRecordsAs: 'JSON',
+          }),
+        )
+        return formattedRecords ? JSON.parse(formattedRecords) : []
+      } catch (error) {
+        // A client fault to the SDK, so it does not retry: the database is being woken by this very request.
+        if ((error as Error).name !== 'DatabaseResumingException' || Date.now() > givenUpAt)
+          throw classify(error)
+        await sleep(WAKING_RETRY_MS)
+      }
+    }
+  }
+
+  function call<Row>(operation: string, args: readonly Argument[]): Promise<Row[]> {
+    const typed = args.flatMap((argument) => Object.entries(argument))
+    return send(
+      `select * from turnkeep.${operation}(${typed.map(([type], index) => `:p${index}::${type}`).join(', ')})`,
+      typed.map(([, value], index) => ({ name: `p${index}`, value: field(value) })),
+    )
+  }
+
+  return {
+    call,
+    callFor: (tenant, operation, args) =>
+      call(operation, [{ text: tenant.companyId }, { text: tenant.platform }, ...args]),
+    execute: (statement, values = {}) =>
+      send(
+        statement,
+        Object.entries(values).map(([name, value]) => ({ name, value: field(value) })),
+      ),
+  }
+}

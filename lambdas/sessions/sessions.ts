@@ -1,0 +1,173 @@
+/** Sessions: made, listed, changed, ended. Expiry is a matter of reading: nothing has to run for it. */
+import { v7 as uuidv7 } from 'uuid'
+import {
+  type Caller,
+  CodedError,
+  invalidField,
+  type Page,
+  type Session,
+  type SessionCreate,
+  type SessionListQuery,
+  type SessionPatch,
+} from '../protocol.ts'
+import type { Database } from '../services/database.ts'
+
+interface SessionRow {
+  id: string
+  user_id: string
+  channel: string | null
+  title: string | null
+  created_at: string
+  last_active_at: string
+  expires_at: string
+  ended_at: string | null
+  metadata: string
+  message_count: number
+  inquiry_category: string | null
+  satisfaction_score: number | null
+  resolution_status: string | null
+  priority: string | null
+  follow_up_needed: boolean | null
+  business_impact: string | null
+}
+
+const time = (text: string): string => new Date(text).toISOString()
+
+const toSession = (row: SessionRow): Session => ({
+  sessionId: row.id,
+  userId: row.user_id,
+  channel: row.channel,
+  title: row.title,
+  createdAt: time(row.created_at),
+  lastActiveAt: time(row.last_active_at),
+  expiresAt: time(row.expires_at),
+  isActive: row.ended_at === null && Date.parse(row.expires_at) > Date.now(),
+  messageCount: row.message_count,
+  metadata: JSON.parse(row.metadata),
+  inquiryCategory: row.inquiry_category,
+  satisfactionScore: row.satisfaction_score,
+  resolutionStatus: row.resolution_status,
+  priority: row.priority,
+  followUpNeeded: row.follow_up_needed,
+  businessImpact: row.business_impact,
+})
+
+const noSession = (): CodedError => new CodedError('not_found', 'There is no such session.')
+
+/** The only user whose sessions this caller may touch; null for agents and admins, who may touch the tenant's. */
+export const ownedBy = (caller: Caller): string | null => (caller.role === 'user' ? caller.userId : null)
+
+/** A user speaks for itself only; an agent or admin may name another. Refuses `forbidden`. */
+export function requireOwnUserId(caller: Caller, userId: string | undefined): void {
+  if (caller.role === 'user' && userId !== undefined && userId !== caller.userId)
+    throw new CodedError('forbidden', 'A user may not name another user.', {
+      details: [{ field: 'userId', message: 'must be absent or your own' }],
+    })
+}
+
+export async function createSession(
+  database: Database,
+  caller: Caller,
+  wanted: SessionCreate,
+): Promise<Session> {
+  requireOwnUserId(caller, wanted.userId)
+  const [row] = await database.callFor<SessionRow>(caller, 'create_session', [
+    {
+      jsonb: {
+        id: uuidv7(),
+        user_id: wanted.userId ?? caller.userId,
+        channel: wanted.channel ?? null,
+        title: wanted.title ?? null,
+        metadata: wanted.metadata,
+      },
+    },
+  ])
+  if (row === undefined) throw new Error('create_session returned no row')
+  return toSession(row)
+}
+
+export async function getSession(database: Database, caller: Caller, sessionId: string): Promise<Session> {
+  const [row] = await database.callFor<SessionRow>(caller, 'get_session', [
+    { text: ownedBy(caller) },
+    { uuid: sessionId },
+  ])
+  if (row === undefined) throw noSession()
+  return toSession(row)
+}
+
+/** A place in the list: the last session's activity, to the microsecond, and its id. */
+const encodeCursor = (row: SessionRow): string =>
+  Buffer.from(`${row.last_active_at} ${row.id}`).toString('base64url')
+
+function decodeCursor(cursor: string): { active: string; id: string } {
+  const match = /^(\S+ ?\S*) ([0-9a-f-]{36})$/.exec(Buffer.from(cursor, 'base64url').toString())
+  if (!match?.[1] || !match[2] || Number.isNaN(Date.parse(match[1])))
+    throw invalidField('cursor', 'must be a nextCursor of this list')
+  return { active: match[1], id: match[2] }
+}
+
+/** Newest activity first. One more than asked for is read, to know whether there is a next page. */
+export async function listSessions(
+  database: Database,
+  caller: Caller,
+  query: SessionListQuery,
+): Promise<Page<Session>> {
+  requireOwnUserId(caller, query.userId)
+  const after = query.cursor === undefined ? undefined : decodeCursor(query.cursor)
+  const rows = await database.callFor<SessionRow>(caller, 'list_sessions', [
+    { text: query.userId ?? ownedBy(caller) },
+    { boolean: query.active ?? null },
+    { timestamptz: after?.active ?? null },
+    { uuid: after?.id ?? null },
+    { integer: query.limit + 1 },
+  ])
+  const page = rows.slice(0, query.limit)
+  const last = page.at(-1)
+  return {
+    items: page.map(toSession),
+    nextCursor: rows.length > query.limit && last !== undefined ? encodeCursor(last) : null,
+  }
+}
+
+/** Only what is given changes; null clears. */
+export async function changeSession(
+  database: Database,
+  caller: Caller,
+  sessionId: string,
+  patch: SessionPatch,
+): Promise<Session> {
+  const columns: Record<keyof SessionPatch, string> = {
+    title: 'title',
+    metadata: 'metadata',
+    inquiryCategory: 'inquiry_category',
+    satisfactionScore: 'satisfaction_score',
+    resolutionStatus: 'resolution_status',
+    priority: 'priority',
+    followUpNeeded: 'follow_up_needed',
+    businessImpact: 'business_impact',
+  }
+  const changes = Object.fromEntries(
+    Object.entries(patch).map(([field, value]) => [columns[field as keyof SessionPatch], value]),
+  )
+  const [row] = await database.callFor<SessionRow>(caller, 'change_session', [
+    { text: ownedBy(caller) },
+    { uuid: sessionId },
+    { jsonb: changes },
+  ])
+  if (row === undefined) throw noSession()
+  return toSession(row)
+}
+
+export async function endSession(
+  database: Database,
+  caller: Caller,
+  sessionId: string,
+  options: { purge: boolean },
+): Promise<void> {
+  const [row] = await database.callFor<{ end_session: boolean }>(caller, 'end_session', [
+    { text: ownedBy(caller) },
+    { uuid: sessionId },
+    { boolean: options.purge },
+  ])
+  if (!row?.end_session) throw noSession()
+}

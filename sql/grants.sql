@@ -1,0 +1,10 @@
+-- Applied after the operations. The role of the functions may read and write rows of the tenant that is set and call
+-- the operations, and nothing else: it owns no table, so it cannot switch row-level security off.
+
+grant usage on schema public, turnkeep to turnkeep_app;
+
+grant select, insert, update on tenants, chat_sessions, chat_messages, chat_turns, idempotency_keys to turnkeep_app;
+
+revoke execute on all functions in schema turnkeep from public;
+
+grant execute on all functions in schema turnkeep to turnkeep_app;

@@ -1,0 +1,52 @@
+-- A message that is still on its way to chat_messages, in that table's shape.
+create or replace function turnkeep.unsaved_message(p_record jsonb) returns public.chat_messages
+language sql stable as $$
+  select jsonb_populate_record(
+    null::public.chat_messages,
+    p_record || jsonb_build_object('is_deleted', false, 'updated_at', p_record -> 'created_at')
+  )
+$$;
+
+-- One message wherever it stands by now: in its table or, until the queue has delivered it, with its turn.
+-- The caller has set the tenant. No row: unknown, or an answer that is still running.
+create or replace function turnkeep.find_message(p_company_id text, p_platform text, p_id uuid)
+returns setof public.chat_messages
+language plpgsql stable as $$
+declare
+  v_record jsonb;
+begin
+  return query
+    select m.* from public.chat_messages m
+    where m.company_id = p_company_id and m.platform = p_platform and m.id = p_id;
+  if found then
+    return;
+  end if;
+  select case when t.message_id = p_id then t.answer else t.question end into v_record
+  from public.chat_turns t
+  where t.company_id = p_company_id and t.platform = p_platform
+    and (t.message_id = p_id or (t.question_id = p_id and t.question is not null));
+  if v_record is not null then
+    return next turnkeep.unsaved_message(v_record);
+  end if;
+end $$;
+
+-- The same for changes: the row is created from the turn when the save has not come yet, so that a change may
+-- overtake it. The save finds the row and leaves what was changed alone. False: no such message.
+create or replace function turnkeep.ensure_saved(p_company_id text, p_platform text, p_id uuid) returns boolean
+language plpgsql as $$
+declare
+  v_message public.chat_messages;
+begin
+  perform 1 from public.chat_messages m
+  where m.company_id = p_company_id and m.platform = p_platform and m.id = p_id;
+  if found then
+    return true;
+  end if;
+  select * into v_message from turnkeep.find_message(p_company_id, p_platform, p_id);
+  if not found then
+    return false;
+  end if;
+  v_message.saved_at := now();
+  insert into public.chat_messages select v_message.* on conflict (company_id, platform, id) do nothing;
+  return true;
+end $$;

@@ -1,0 +1,109 @@
+-- Messages of a session in order of (sequence_number, id), saved or not yet, after the given place. Ends early, but
+-- not before one message, when p_bytes of text are reached: one response of the Data API holds 1 MiB.
+-- Rows: kind 'session' first (absent: no such session for this caller), then 'message'.
+create or replace function turnkeep.list_messages(p_company_id text, p_platform text, p_owner text, p_session_id uuid,
+  p_thread_id text, p_descending boolean, p_after_sequence integer, p_after_id uuid, p_limit integer, p_bytes integer)
+returns table (kind text, body jsonb)
+language plpgsql stable as $$
+#variable_conflict use_column
+declare
+  v_message public.chat_messages;
+  v_bytes integer := 0;
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  return query
+    select 'session', jsonb_build_object('id', s.id) from public.chat_sessions s
+    where s.company_id = p_company_id and s.platform = p_platform and s.id = p_session_id and s.deleted_at is null
+      and s.user_id = coalesce(p_owner, s.user_id);
+  if not found then
+    return;
+  end if;
+  for v_message in
+    with unsaved as (
+      select (turnkeep.unsaved_message(r.record)).* from public.chat_turns t
+      cross join lateral (values (t.question_id, t.question), (t.message_id, t.answer)) as r (id, record)
+      where t.company_id = p_company_id and t.platform = p_platform and t.session_id = p_session_id
+        and (p_thread_id is null or t.thread_id = p_thread_id) and r.record is not null
+        and not exists (
+          select 1 from public.chat_messages m
+          where m.company_id = p_company_id and m.platform = p_platform and m.id = r.id
+        )
+    ), page as (
+      select * from (
+        select m.* from public.chat_messages m
+        where m.company_id = p_company_id and m.platform = p_platform and m.session_id = p_session_id
+          and (p_thread_id is null or m.thread_id = p_thread_id) and not m.is_deleted and not p_descending
+          and (m.sequence_number, m.id) > (coalesce(p_after_sequence, 0), coalesce(p_after_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+        order by m.sequence_number, m.id limit p_limit
+      ) ascending
+      union all
+      select * from (
+        select m.* from public.chat_messages m
+        where m.company_id = p_company_id and m.platform = p_platform and m.session_id = p_session_id
+          and (p_thread_id is null or m.thread_id = p_thread_id) and not m.is_deleted and p_descending
+          and (m.sequence_number, m.id) < (coalesce(p_after_sequence, 2147483647), coalesce(p_after_id, '00000000-0000-0000-0000-000000000000'))
+        order by m.sequence_number desc, m.id desc limit p_limit
+      ) descending
+      union all
+      select u.* from unsaved u
+      where case when p_descending
+        then (u.sequence_number, u.id) < (coalesce(p_after_sequence, 2147483647), coalesce(p_after_id, '00000000-0000-0000-0000-000000000000'))
+        else (u.sequence_number, u.id) > (coalesce(p_after_sequence, 0), coalesce(p_after_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff')) end
+    )
+    select * from page p
+    order by case when p_descending then -p.sequence_number else p.sequence_number end,
+      case when p_descending then null else p.id end, p.id desc
+    limit p_limit
+  loop
+    v_bytes := v_bytes + octet_length(v_message.content);
+    exit when v_bytes > p_bytes and v_bytes > octet_length(v_message.content);
+    return query select 'message', to_jsonb(v_message);
+  end loop;
+end $$;
+
+-- A message and the right to touch it: true when p_owner (null: anybody) owns its session, which is not purged.
+create or replace function turnkeep.may_touch(p_company_id text, p_platform text, p_owner text, p_message_id uuid) returns boolean
+language plpgsql stable as $$
+begin
+  perform 1 from turnkeep.find_message(p_company_id, p_platform, p_message_id) m
+  join public.chat_sessions s on s.company_id = p_company_id and s.platform = p_platform and s.id = m.session_id
+  where s.deleted_at is null and s.user_id = coalesce(p_owner, s.user_id);
+  return found;
+end $$;
+
+-- Feedback may overtake the save of its message. False: no such message for this caller.
+create or replace function turnkeep.leave_feedback(p_company_id text, p_platform text, p_owner text, p_message_id uuid, p_score integer, p_comment text)
+returns boolean
+language plpgsql as $$
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  if not turnkeep.may_touch(p_company_id, p_platform, p_owner, p_message_id)
+    or not turnkeep.ensure_saved(p_company_id, p_platform, p_message_id) then
+    return false;
+  end if;
+  update public.chat_messages m
+  set satisfaction_score = p_score, feedback_comment = p_comment, updated_at = now()
+  where m.company_id = p_company_id and m.platform = p_platform and m.id = p_message_id and not m.is_deleted;
+  return found;
+end $$;
+
+-- Soft-deletes a message; repeating it changes nothing. False: no such message for this caller.
+create or replace function turnkeep.delete_message(p_company_id text, p_platform text, p_owner text, p_message_id uuid) returns boolean
+language plpgsql as $$
+declare
+  v_session_id uuid;
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  if not turnkeep.may_touch(p_company_id, p_platform, p_owner, p_message_id)
+    or not turnkeep.ensure_saved(p_company_id, p_platform, p_message_id) then
+    return false;
+  end if;
+  update public.chat_messages m set is_deleted = true, deleted_at = now(), updated_at = now()
+  where m.company_id = p_company_id and m.platform = p_platform and m.id = p_message_id and not m.is_deleted
+  returning m.session_id into v_session_id;
+  if found then
+    update public.chat_sessions s set message_count = s.message_count - 1
+    where s.company_id = p_company_id and s.platform = p_platform and s.id = v_session_id;
+  end if;
+  return true;
+end $$;

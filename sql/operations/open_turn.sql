@@ -1,0 +1,208 @@
+-- The newest answer of a thread: what a question follows when it names nothing else.
+create or replace function turnkeep.newest_answer(p_company_id text, p_platform text, p_session_id uuid, p_thread_id text)
+returns setof public.chat_messages
+language plpgsql stable as $$
+declare
+  v_saved public.chat_messages;
+  v_recent public.chat_turns;
+begin
+  select * into v_saved from public.chat_messages m
+  where m.company_id = p_company_id and m.platform = p_platform and m.session_id = p_session_id
+    and m.thread_id = p_thread_id and m.role = 'assistant' and not m.is_deleted
+  order by m.created_at desc, m.id desc limit 1;
+  select * into v_recent from public.chat_turns t
+  where t.company_id = p_company_id and t.platform = p_platform and t.session_id = p_session_id
+    and t.thread_id = p_thread_id and t.answer is not null
+    and not exists (
+      select 1 from public.chat_messages m
+      where m.company_id = t.company_id and m.platform = t.platform and m.id = t.message_id
+    )
+  order by t.opened_at desc, t.message_id desc limit 1;
+  if v_recent.message_id is not null and (v_saved.id is null or v_recent.opened_at >= v_saved.created_at) then
+    return next turnkeep.unsaved_message(v_recent.answer);
+  elsif v_saved.id is not null then
+    return next v_saved;
+  end if;
+end $$;
+
+-- Ends the turns of a thread whose lease has run out: their writer is gone. What it left becomes an interrupted
+-- answer. Returns the records that must reach the queue, since nobody knows how far the writer came.
+create or replace function turnkeep.rescue_lapsed_turns(p_company_id text, p_platform text, p_session_id uuid, p_thread_id text)
+returns setof jsonb
+language plpgsql as $$
+declare
+  v_turn public.chat_turns;
+begin
+  for v_turn in
+    update public.chat_turns t
+    set state = 'finished', epoch = t.epoch + 1, finished_at = clock_timestamp(),
+      answer = jsonb_build_object(
+        'company_id', t.company_id, 'platform', t.platform, 'id', t.message_id, 'session_id', t.session_id,
+        'thread_id', t.thread_id, 'role', 'assistant', 'content', '', 'content_key', null,
+        'status', 'interrupted', 'token_count', 0, 'response_time_ms', null, 'model', null, 'sources', '[]'::jsonb,
+        'metadata', '{}'::jsonb, 'parent_message_id', t.question_id, 'sequence_number', t.sequence_number,
+        'created_at', t.opened_at, 'user_id', t.user_id
+      )
+    where t.company_id = p_company_id and t.platform = p_platform and t.session_id = p_session_id
+      and t.thread_id = p_thread_id and t.state = 'running' and t.lease_until <= clock_timestamp()
+    returning t.*
+  loop
+    update public.chat_sessions s set message_count = s.message_count + 1
+    where s.company_id = p_company_id and s.platform = p_platform and s.id = p_session_id;
+    if v_turn.question is not null then
+      return next v_turn.question;
+    end if;
+    return next v_turn.answer;
+  end loop;
+end $$;
+
+-- Up to p_count messages, newest first, from p_from towards the first question. Deleted and empty ones are passed
+-- over but followed. Stops at p_bytes, since one response of the Data API holds 1 MiB.
+create or replace function turnkeep.history(p_company_id text, p_platform text, p_from uuid, p_count integer, p_bytes integer)
+returns setof public.chat_messages
+language plpgsql stable as $$
+declare
+  v_message public.chat_messages;
+  v_next uuid := p_from;
+  v_left integer := p_count;
+  v_bytes integer := 0;
+  v_steps integer := 0;
+begin
+  while v_next is not null and v_left > 0 and v_steps < p_count * 4 loop
+    v_steps := v_steps + 1;
+    select * into v_message from turnkeep.find_message(p_company_id, p_platform, v_next);
+    exit when not found;
+    v_next := v_message.parent_message_id;
+    continue when v_message.is_deleted or (v_message.content = '' and v_message.content_key is null);
+    v_bytes := v_bytes + octet_length(v_message.content);
+    exit when v_bytes > p_bytes;
+    v_left := v_left - 1;
+    return next v_message;
+  end loop;
+end $$;
+
+-- Opens a turn: the one conditional write before any other effect. In this order it
+--   claims the idempotency key, finds or makes the session, takes the thread, and places the question.
+-- Rows come back by kind:
+--   turn     {session_id, created, epoch, question, answer_sequence_number, opened_at}, followed by
+--   history  the messages before the question, newest first, and
+--   rescued  records of a turn whose writer had died, for the queue;
+--   claimed  {body_matches, session_id, user_message_id, message_id}: the key names a turn already;
+--   refused  {code, field?, message_id?}: nothing was changed.
+-- p_request: session_id (of the session or for a new one), session_exists (the client named it), owner (the user a
+--   new session belongs to), owned_by (null, or the only user whose session will do), caller (whose keys these
+--   are), key and body_hash (or null), thread_id, channel, title, message_id, question (a message record without
+--   position), parent_message_id (absent: the newest answer), lease_seconds, history_count, history_bytes.
+create or replace function turnkeep.open_turn(p_company_id text, p_platform text, p_request jsonb)
+returns table (kind text, body jsonb)
+language plpgsql as $$
+#variable_conflict use_column
+declare
+  v_session_id uuid := (p_request ->> 'session_id')::uuid;
+  v_thread_id text := p_request ->> 'thread_id';
+  v_message_id uuid := (p_request ->> 'message_id')::uuid;
+  v_question jsonb := p_request -> 'question';
+  v_parent_id uuid := (p_request ->> 'parent_message_id')::uuid;
+  v_claim public.idempotency_keys;
+  v_session public.chat_sessions;
+  v_parent public.chat_messages;
+  v_busy uuid;
+  v_rescued jsonb[];
+  v_created boolean := false;
+  v_position integer;
+  v_now timestamptz;
+  v_code text;
+  v_detail text;
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+
+  begin -- A refusal raised in here takes back whatever was written before it.
+    if p_request ->> 'key' is not null then
+      insert into public.idempotency_keys (company_id, platform, user_id, key, body_hash, session_id, user_message_id, message_id)
+      values (p_company_id, p_platform, p_request ->> 'caller', p_request ->> 'key', p_request ->> 'body_hash',
+        v_session_id, (v_question ->> 'id')::uuid, v_message_id)
+      on conflict do nothing;
+      if not found then
+        select * into strict v_claim from public.idempotency_keys k
+        where k.company_id = p_company_id and k.platform = p_platform and k.user_id = p_request ->> 'caller'
+          and k.key = p_request ->> 'key';
+        return query select 'claimed', jsonb_build_object(
+          'body_matches', v_claim.body_hash = p_request ->> 'body_hash', 'session_id', v_claim.session_id,
+          'user_message_id', v_claim.user_message_id, 'message_id', v_claim.message_id);
+        return;
+      end if;
+    end if;
+
+    -- The row lock makes the turns of a session open one after the other; it is held for this statement only.
+    select * into v_session from public.chat_sessions s
+    where s.company_id = p_company_id and s.platform = p_platform and s.id = v_session_id for update;
+    if not found then
+      if v_parent_id is not null then
+        raise exception using errcode = 'TK001', message = 'invalid_request', detail = '{"field": "parentMessageId"}';
+      end if;
+      insert into public.tenants (company_id, platform) values (p_company_id, p_platform) on conflict do nothing;
+      insert into public.chat_sessions (id, company_id, platform, user_id, channel, title)
+      values (v_session_id, p_company_id, p_platform, p_request ->> 'owner', p_request ->> 'channel', p_request ->> 'title')
+      on conflict do nothing;
+      v_created := found;
+      select * into v_session from public.chat_sessions s
+      where s.company_id = p_company_id and s.platform = p_platform and s.id = v_session_id for update;
+      if not found then -- The id is another tenant's.
+        raise exception using errcode = 'TK001', message = 'not_found', detail = '{}';
+      end if;
+    end if;
+    if v_session.deleted_at is not null or v_session.user_id <> coalesce(p_request ->> 'owned_by', v_session.user_id) then
+      raise exception using errcode = 'TK001', message = 'not_found', detail = '{}';
+    end if;
+    if v_session.ended_at is not null then
+      raise exception using errcode = 'TK001', message = 'ended', detail = '{}';
+    end if;
+
+    v_rescued := array(select turnkeep.rescue_lapsed_turns(p_company_id, p_platform, v_session_id, v_thread_id));
+
+    if p_request ? 'parent_message_id' then
+      if v_parent_id is not null then
+        select * into v_parent from turnkeep.find_message(p_company_id, p_platform, v_parent_id);
+        if not found or v_parent.session_id <> v_session_id or v_parent.thread_id <> v_thread_id
+          or v_parent.role <> 'assistant' or v_parent.is_deleted then
+          raise exception using errcode = 'TK001', message = 'invalid_request', detail = '{"field": "parentMessageId"}';
+        end if;
+      end if;
+    else
+      select t.message_id into v_busy from public.chat_turns t
+      where t.company_id = p_company_id and t.platform = p_platform and t.session_id = v_session_id
+        and t.thread_id = v_thread_id and t.state = 'running' limit 1;
+      if found then
+        raise exception using errcode = 'TK001', message = 'reply_in_progress',
+          detail = jsonb_build_object('message_id', v_busy)::text;
+      end if;
+      select * into v_parent from turnkeep.newest_answer(p_company_id, p_platform, v_session_id, v_thread_id);
+    end if;
+
+    v_now := date_trunc('milliseconds', clock_timestamp());
+    v_position := coalesce(v_parent.sequence_number, 0) + 1;
+    v_question := v_question || jsonb_build_object(
+      'session_id', v_session_id, 'user_id', v_session.user_id, 'parent_message_id', v_parent.id,
+      'sequence_number', v_position, 'created_at', v_now);
+    insert into public.chat_turns (company_id, platform, message_id, question_id, session_id, thread_id, user_id, state,
+      lease_until, question, sequence_number, opened_at)
+    values (p_company_id, p_platform, v_message_id, (v_question ->> 'id')::uuid, v_session_id, v_thread_id,
+      v_session.user_id, 'running', v_now + make_interval(secs => (p_request ->> 'lease_seconds')::double precision),
+      v_question, v_position + 1, v_now);
+    update public.chat_sessions s
+    set last_active_at = v_now, expires_at = v_now + interval '24 hours', is_active = true,
+      message_count = s.message_count + 1, title = coalesce(s.title, p_request ->> 'title')
+    where s.company_id = p_company_id and s.platform = p_platform and s.id = v_session_id;
+  exception when sqlstate 'TK001' then
+    get stacked diagnostics v_code = message_text, v_detail = pg_exception_detail;
+    return query select 'refused', v_detail::jsonb || jsonb_build_object('code', v_code);
+    return;
+  end;
+
+  return query select 'turn', jsonb_build_object(
+    'session_id', v_session_id, 'created', v_created, 'epoch', 1, 'question', v_question,
+    'answer_sequence_number', v_position + 1, 'opened_at', v_now);
+  return query select 'history', to_jsonb(m) from turnkeep.history(
+    p_company_id, p_platform, v_parent.id, (p_request ->> 'history_count')::integer, (p_request ->> 'history_bytes')::integer) m;
+  return query select 'rescued', r from unnest(v_rescued) r;
+end $$;

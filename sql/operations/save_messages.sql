@@ -1,0 +1,49 @@
+-- Of two versions of one message the better one stays: complete over stopped over interrupted.
+create or replace function turnkeep.status_rank(p_status text) returns integer
+language sql immutable as $$
+  select case p_status when 'complete' then 3 when 'stopped' then 2 when 'interrupted' then 1 else 0 end
+$$;
+
+-- Saves a batch of message records of any tenants in one statement. Repeating it, in any order and any split,
+-- leaves the same rows: a message that is there is touched only by a better version of itself, and what people
+-- have changed since (feedback, deletion, business fields) is never among the columns written here.
+create or replace function turnkeep.save_messages(p_records jsonb) returns void
+language plpgsql as $$
+declare
+  v_tenant record;
+begin
+  -- Row-level security holds here too: one tenant at a time is set and can be written.
+  for v_tenant in
+    select r ->> 'company_id' as company_id, r ->> 'platform' as platform, jsonb_agg(r) as records
+    from jsonb_array_elements(p_records) r group by 1, 2 order by 1, 2
+  loop
+    perform turnkeep.set_tenant(v_tenant.company_id, v_tenant.platform);
+
+    insert into public.chat_messages as saved (id, company_id, platform, session_id, thread_id, role, content, content_key,
+      token_count, response_time_ms, model, status, sources, metadata, parent_message_id, sequence_number, created_at)
+    -- One statement cannot touch a row twice, so a message that is in the batch twice is reduced here.
+    select distinct on (r.id) r.id, v_tenant.company_id, v_tenant.platform, r.session_id, r.thread_id, r.role, r.content,
+      r.content_key, r.token_count, r.response_time_ms, r.model, r.status, r.sources, r.metadata, r.parent_message_id,
+      r.sequence_number, r.created_at
+    from jsonb_populate_recordset(null::public.chat_messages, v_tenant.records) r
+    order by r.id, turnkeep.status_rank(r.status) desc
+    on conflict (company_id, platform, id) do update
+    set content = excluded.content, content_key = excluded.content_key, token_count = excluded.token_count,
+      response_time_ms = excluded.response_time_ms, model = excluded.model, status = excluded.status,
+      sources = excluded.sources, metadata = excluded.metadata, updated_at = now()
+    where turnkeep.status_rank(excluded.status) > turnkeep.status_rank(saved.status);
+
+    insert into public.tenants (company_id, platform) values (v_tenant.company_id, v_tenant.platform) on conflict do nothing;
+
+    -- A message is activity: it carries the session's clock forward, never back. A message that arrives before its
+    -- session's own row makes one.
+    insert into public.chat_sessions as session (id, company_id, platform, user_id, created_at, last_active_at, expires_at, message_count)
+    select r.session_id, v_tenant.company_id, v_tenant.platform, min(r.user_id), min(r.created_at), max(r.created_at),
+      max(r.created_at) + interval '24 hours', count(distinct r.id)
+    from jsonb_to_recordset(v_tenant.records) as r (id uuid, session_id uuid, user_id text, created_at timestamptz)
+    group by r.session_id order by r.session_id
+    on conflict (company_id, platform, id) do update
+    set last_active_at = excluded.last_active_at, expires_at = excluded.expires_at
+    where excluded.last_active_at > session.last_active_at;
+  end loop;
+end $$;

@@ -1,0 +1,70 @@
+-- Everywhere below p_owner is the only user whose sessions will do, or null for anybody's in the tenant.
+
+create or replace function turnkeep.create_session(p_company_id text, p_platform text, p_session jsonb) returns setof public.chat_sessions
+language plpgsql as $$
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  insert into public.tenants (company_id, platform) values (p_company_id, p_platform) on conflict do nothing;
+  return query
+    insert into public.chat_sessions (id, company_id, platform, user_id, channel, title, metadata)
+    values ((p_session ->> 'id')::uuid, p_company_id, p_platform, p_session ->> 'user_id', p_session ->> 'channel',
+      p_session ->> 'title', p_session -> 'metadata')
+    returning *;
+end $$;
+
+create or replace function turnkeep.get_session(p_company_id text, p_platform text, p_owner text, p_id uuid) returns setof public.chat_sessions
+language plpgsql stable as $$
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  return query
+    select s.* from public.chat_sessions s
+    where s.company_id = p_company_id and s.platform = p_platform and s.id = p_id and s.deleted_at is null
+      and s.user_id = coalesce(p_owner, s.user_id);
+end $$;
+
+-- Newest activity first, after the place (p_before_active, p_before_id) when that is given.
+create or replace function turnkeep.list_sessions(p_company_id text, p_platform text, p_owner text, p_active boolean,
+  p_before_active timestamptz, p_before_id uuid, p_limit integer)
+returns setof public.chat_sessions
+language plpgsql stable as $$
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  return query
+    select s.* from public.chat_sessions s
+    where s.company_id = p_company_id and s.platform = p_platform and s.deleted_at is null
+      and (p_owner is null or s.user_id = p_owner)
+      and (p_active is null or p_active = (s.ended_at is null and s.expires_at > now()))
+      and (p_before_id is null or (s.last_active_at, s.id) < (p_before_active, p_before_id))
+    order by s.last_active_at desc, s.id desc limit p_limit;
+end $$;
+
+-- p_changes holds only the columns to change; null clears one.
+create or replace function turnkeep.change_session(p_company_id text, p_platform text, p_owner text, p_id uuid, p_changes jsonb)
+returns setof public.chat_sessions
+language plpgsql as $$
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  return query
+    update public.chat_sessions s
+    set (title, metadata, inquiry_category, satisfaction_score, resolution_status, priority, follow_up_needed, business_impact, updated_at) = (
+      select c.title, c.metadata, c.inquiry_category, c.satisfaction_score, c.resolution_status, c.priority,
+        c.follow_up_needed, c.business_impact, now()
+      from jsonb_populate_record(s, p_changes) c
+    )
+    where s.company_id = p_company_id and s.platform = p_platform and s.id = p_id and s.deleted_at is null
+      and s.user_id = coalesce(p_owner, s.user_id)
+    returning s.*;
+end $$;
+
+-- Ends a session for good; with p_purge it also disappears from every read. Repeating it changes nothing.
+create or replace function turnkeep.end_session(p_company_id text, p_platform text, p_owner text, p_id uuid, p_purge boolean) returns boolean
+language plpgsql as $$
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  update public.chat_sessions s
+  set is_active = false, ended_at = coalesce(s.ended_at, now()), updated_at = now(),
+    deleted_at = case when p_purge then now() end
+  where s.company_id = p_company_id and s.platform = p_platform and s.id = p_id and s.deleted_at is null
+    and s.user_id = coalesce(p_owner, s.user_id);
+  return found;
+end $$;
