@@ -194,6 +194,12 @@ export type ReplyEvent =
     }
   | { type: 'error'; code: ReplyErrorCode; message: string; retryable: boolean; messageId: string }
 
+/** An event and its place in the reply: 0, 1, 2, …, the same for every reader. */
+export interface NumberedEvent {
+  id: number
+  event: ReplyEvent
+}
+
 /** What can go wrong once an answer has begun; before that it is an HTTP error. */
 export type ReplyErrorCode = ErrorCode | 'not_saved' | 'interrupted'
 
@@ -335,6 +341,12 @@ export const messageListSchema = v.object({
 export type MessageListQuery = v.InferOutput<typeof messageListSchema>
 
 export const uuidSchema = uuid
+export const eventIdSchema = v.pipe(
+  v.string(),
+  v.regex(/^\d{1,9}$/, 'must be the id of an event'),
+  v.transform(Number),
+)
+export const resumeSchema = v.object({ after: v.optional(v.string()), token: v.optional(v.string()) })
 export const purgeSchema = v.object({ purge: v.optional(flag, 'false') })
 
 // ---------------------------------------------------------------- what stands in the queue and in the database
@@ -367,3 +379,22 @@ export const messageRecordSchema = v.object({
   user_id: v.string(),
 })
 export type MessageRecord = v.InferOutput<typeof messageRecordSchema>
+
+/** A turn that runs, to be looked at again in case its writer dies. */
+const watchSchema = v.object({ companyId: v.string(), platform: v.string(), messageId: uuid })
+
+/** What one message of the turns queue holds: records to save, or a turn to watch. */
+export const queueBodySchema = v.union([
+  v.object({ records: v.pipe(v.array(messageRecordSchema), v.minLength(1)) }),
+  v.object({ watch: watchSchema }),
+])
+export type QueueBody = v.InferOutput<typeof queueBodySchema>
+
+/** A message on its way to the turns queue, and as the spool keeps it while the queue refuses. */
+export const queueMessageSchema = v.object({
+  tenant: v.object({ companyId: v.string(), platform: v.string() }),
+  body: queueBodySchema,
+  /** 0 to 900. */
+  delaySeconds: v.optional(v.number()),
+})
+export type QueueMessage = v.InferOutput<typeof queueMessageSchema>

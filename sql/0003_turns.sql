@@ -1,7 +1,7 @@
--- The hot store of phase 1: turns that run or have just finished, and the keys that name turns.
+-- The hot store of phase 1: turns that run or have just finished, their reply logs, and the keys that name turns.
 
 -- One row for each turn from the moment it is accepted. It is the thread's lease while the answer runs, and
--- what readers see until the queue has delivered the records to chat_messages.
+-- what readers see until the queue has delivered the records to chat_messages. Kept for 24 hours after its end.
 create table if not exists chat_turns (
   company_id text not null,
   platform text not null,
@@ -12,10 +12,13 @@ create table if not exists chat_turns (
   session_id uuid not null,
   thread_id text not null,
   user_id text not null,
-  state text not null check (state in ('running', 'finished')),
+  -- running: being written. closing: the whole answer stands here and is on its way to the queue. finished: it is
+  -- durable there, and the log has its terminal event.
+  state text not null check (state in ('running', 'closing', 'finished')),
   -- Raised by whoever takes the turn over; a writer with a lower one has lost it.
   epoch integer not null default 1,
   lease_until timestamptz not null,
+  stop_requested boolean not null default false,
   -- Message records as they stand in the queue.
   question jsonb,
   answer jsonb,
@@ -24,15 +27,27 @@ create table if not exists chat_turns (
   opened_at timestamptz not null default now(),
   finished_at timestamptz,
   primary key (company_id, platform, message_id)
-);
+) with (fillfactor = 70); -- Every append renews the lease: leave room to do so within the page.
 
 create index if not exists chat_turns_of_thread on chat_turns (company_id, platform, session_id, thread_id, opened_at);
 
 create index if not exists chat_turns_by_question
   on chat_turns (company_id, platform, question_id) where question is not null;
 
-create index if not exists chat_turns_running
-  on chat_turns (company_id, platform, session_id, thread_id) where state = 'running';
+create index if not exists chat_turns_unfinished
+  on chat_turns (company_id, platform, session_id, thread_id) where state <> 'finished';
+
+create index if not exists chat_turns_finished on chat_turns (company_id, platform, finished_at) where state = 'finished';
+
+-- The reply log: what clients have been sent, in batches, written before it was sent. Ids run from 0 without gaps.
+create table if not exists chat_reply_events (
+  company_id text not null,
+  platform text not null,
+  message_id uuid not null,
+  first_event_id integer not null,
+  events jsonb not null,
+  primary key (company_id, platform, message_id, first_event_id)
+);
 
 -- An idempotency key belongs to the caller and names one turn for ever: it outlives the turn's row above.
 create table if not exists idempotency_keys (
@@ -55,6 +70,15 @@ alter table chat_turns force row level security;
 drop policy if exists tenant on chat_turns;
 
 create policy tenant on chat_turns
+  using (company_id = current_setting('turnkeep.company_id', true) and platform = current_setting('turnkeep.platform', true));
+
+alter table chat_reply_events enable row level security;
+
+alter table chat_reply_events force row level security;
+
+drop policy if exists tenant on chat_reply_events;
+
+create policy tenant on chat_reply_events
   using (company_id = current_setting('turnkeep.company_id', true) and platform = current_setting('turnkeep.platform', true));
 
 alter table idempotency_keys enable row level security;

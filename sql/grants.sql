@@ -3,7 +3,10 @@
 
 grant usage on schema public, turnkeep to turnkeep_app;
 
-grant select, insert, update on tenants, chat_sessions, chat_messages, chat_turns, idempotency_keys to turnkeep_app;
+grant select, insert, update on tenants, chat_sessions, chat_messages, idempotency_keys to turnkeep_app;
+
+-- The hot store is emptied by those who fill it.
+grant select, insert, update, delete on chat_turns, chat_reply_events to turnkeep_app;
 
 revoke execute on all functions in schema turnkeep from public;
 

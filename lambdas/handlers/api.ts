@@ -13,7 +13,7 @@ import { openAuthenticate } from '../runtime/authenticate.ts'
 import { readConfig } from '../runtime/config.ts'
 import { bufferedHandler, check, publicRoute, route } from '../runtime/http.ts'
 import { openLogger } from '../runtime/logger.ts'
-import { openContentStore } from '../services/content-store.ts'
+import { openBucket } from '../services/bucket.ts'
 import { openDatabase } from '../services/database.ts'
 import { changeSession, createSession, endSession, getSession, listSessions } from '../sessions/sessions.ts'
 
@@ -32,12 +32,8 @@ const config = readConfig([
 ])
 const log = openLogger('api')
 const authenticate = openAuthenticate(config)
-const database = openDatabase({
-  clusterArn: config.databaseClusterArn,
-  secretArn: config.databaseSecretArn,
-  databaseName: config.databaseName,
-})
-const content = openContentStore({ bucket: config.contentBucket })
+const database = openDatabase(config)
+const bucket = openBucket(config.contentBucket)
 
 const pathId = (call: { param(name: string): string }): string => check(uuidSchema, call.param('id'), 'id')
 
@@ -67,7 +63,7 @@ export const handler = bufferedHandler(
     }),
     route('GET /api/sessions/{id}/messages', { query: messageListSchema }, authenticate, async (call) => ({
       status: 200,
-      body: await listMessages({ database, content }, call.caller, pathId(call), call.query),
+      body: await listMessages({ database, bucket }, call.caller, pathId(call), call.query),
     })),
 
     route('POST /api/messages/{id}/feedback', { body: feedbackSchema }, authenticate, async (call) => {

@@ -1,28 +1,35 @@
-/** Answers: streamed as server-sent events, or waited for. */
+/** Answers: streamed as server-sent events, waited for, resumed, stopped, made again. */
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { ChatRequest } from '../protocol.ts'
 import {
+  type ChatRequest,
   CodedError,
   chatRequestSchema,
   countCharacters,
+  eventIdSchema,
   idempotencyKeySchema,
   type Locale,
   MAX_MESSAGE_CHARACTERS,
+  type NumberedEvent,
+  resumeSchema,
+  uuidSchema,
 } from '../protocol.ts'
-import { type ReplyRequest, reply } from '../replies/reply.ts'
+import { follow, type Reader, readReply } from '../replies/follow.ts'
+import { type ReplyRequest, type ReplyServices, regenerate, reply } from '../replies/reply.ts'
+import { stop } from '../replies/stop.ts'
 import { waitForAnswer } from '../replies/wait.ts'
 import { openAuthenticate } from '../runtime/authenticate.ts'
 import { readConfig } from '../runtime/config.ts'
-import { type Call, check, route, streamingHandler } from '../runtime/http.ts'
+import { type Answer, type Call, check, type Identify, route, streamingHandler } from '../runtime/http.ts'
 import { openLogger } from '../runtime/logger.ts'
+import { openResumeTokens } from '../runtime/resume-token.ts'
 import { eventStream, eventStreamHeaders } from '../runtime/server-sent-events.ts'
 import { shutdown } from '../runtime/shutdown.ts'
+import { openBucket } from '../services/bucket.ts'
 import { openChatModel } from '../services/chat-model.ts'
-import { openContentStore } from '../services/content-store.ts'
 import { openDatabase } from '../services/database.ts'
 import { openPostgresHotStore } from '../services/postgres-hot-store.ts'
 import { openTurnQueue } from '../services/turn-queue.ts'
-import { requireOwnUserId } from '../sessions/sessions.ts'
+import { ownedBy, requireOwnUserId } from '../sessions/sessions.ts'
 
 /** Kept back from Lambda's own limit, to save a partial answer and say so. */
 const ENDING_MS = 15_000
@@ -50,23 +57,18 @@ const config = readConfig([
   'modelSilenceMs',
   'openaiApiKey',
   'openaiBaseUrl',
+  'resumeSecret',
   'systemPrompt',
   'turnsQueueUrl',
   'waitMs',
 ])
 const log = openLogger('chat')
 const authenticate = openAuthenticate(config)
-const services = {
-  hotStore: openPostgresHotStore(
-    openDatabase({
-      clusterArn: config.databaseClusterArn,
-      secretArn: config.databaseSecretArn,
-      databaseName: config.databaseName,
-    }),
-    config,
-  ),
-  queue: openTurnQueue({ queueUrl: config.turnsQueueUrl }),
-  content: openContentStore({ bucket: config.contentBucket }),
+const resumeTokens = openResumeTokens(config.resumeSecret)
+const services: ReplyServices = {
+  hotStore: openPostgresHotStore(openDatabase(config), config),
+  queue: openTurnQueue(config.turnsQueueUrl),
+  bucket: openBucket(config.contentBucket),
   model: openChatModel({
     baseUrl: config.openaiBaseUrl,
     apiKey: config.openaiApiKey,
@@ -75,19 +77,41 @@ const services = {
     firstTokenMs: config.modelFirstTokenMs,
     silenceMs: config.modelSilenceMs,
   }),
+  resumeUrl: async ({ question }, messageId) => {
+    const reader = { companyId: question.company_id, platform: question.platform, userId: question.user_id }
+    return `/api/chat/stream/${messageId}?token=${await resumeTokens.issue(reader, messageId)}`
+  },
 }
 const limits = {
   systemPrompt: config.systemPrompt ?? DEFAULT_SYSTEM_PROMPT,
   historyTokens: config.historyTokens,
 }
 
+type AnyCall = Call<unknown, unknown>
 type ChatCall = Call<ChatRequest, undefined>
 
-const localeOf = (call: ChatCall): Locale =>
-  call.body.locale ?? (/^\s*ko\b/i.test(call.header('accept-language') ?? '') ? 'ko' : 'en')
+const localeOf = (call: AnyCall): Locale =>
+  /^\s*ko\b/i.test(call.header('accept-language') ?? '') ? 'ko' : 'en'
+
+const messageIdOf = (call: AnyCall): string => check(uuidSchema, call.param('id'), 'id')
+
+const requestOf = (call: AnyCall): ReplyRequest => ({
+  caller: call.caller,
+  ownedBy: ownedBy(call.caller),
+  locale: localeOf(call),
+  limits,
+  signal: AbortSignal.any([shutdown, AbortSignal.timeout(Math.max(0, call.remainingMs() - ENDING_MS))]),
+  arrivedAt: call.arrivedAt,
+  log,
+})
+
+const readerOf = (call: AnyCall): Reader => {
+  const { caller, signal } = requestOf(call)
+  return { tenant: caller, ownedBy: ownedBy(caller), signal, log }
+}
 
 /** The reply to a checked request; whatever refuses it before its first event is thrown by the first `next`. */
-function replyTo(call: ChatCall) {
+function replyTo(call: ChatCall): AsyncGenerator<NumberedEvent, void> {
   requireOwnUserId(call.caller, call.body.userId)
   if (countCharacters(call.body.message) > MAX_MESSAGE_CHARACTERS)
     throw new CodedError(
@@ -98,21 +122,16 @@ function replyTo(call: ChatCall) {
       },
     )
   const key = call.header('idempotency-key')
-  const request: ReplyRequest = {
-    caller: call.caller,
+  return reply(services, {
+    ...requestOf(call),
+    locale: call.body.locale ?? localeOf(call),
     chat: call.body,
     idempotencyKey: key === undefined ? undefined : check(idempotencyKeySchema, key, 'Idempotency-Key'),
-    locale: localeOf(call),
-    limits,
-    signal: AbortSignal.any([shutdown, AbortSignal.timeout(Math.max(0, call.remainingMs() - ENDING_MS))]),
-    arrivedAt: call.arrivedAt,
-    log,
-  }
-  return reply(services, request)
+  })
 }
 
 /** The events with the first one already there: refusals have become errors, so a 200 may be promised. */
-async function begun<Event>(events: AsyncGenerator<Event, void>): Promise<AsyncIterable<Event>> {
+async function begun(events: AsyncGenerator<NumberedEvent, void>): Promise<AsyncIterable<NumberedEvent>> {
   const first = await events.next()
   return (async function* () {
     if (first.done) return
@@ -121,12 +140,30 @@ async function begun<Event>(events: AsyncGenerator<Event, void>): Promise<AsyncI
   })()
 }
 
+async function streamed(events: AsyncGenerator<NumberedEvent, void>): Promise<Answer> {
+  const { body, finished } = eventStream(await begun(events))
+  return { status: 200, headers: eventStreamHeaders, stream: body, afterwards: finished }
+}
+
+/** A reader without headers shows the token of its link instead. */
+const identifyReader: Identify = async (event) => {
+  const token = new URLSearchParams(event.rawQueryString).get('token')
+  return token === null ? authenticate(event) : resumeTokens.verify(token, event.pathParameters?.id ?? '')
+}
+
+/** Where a reader goes on: after the event it saw last, by header or by query; -1 for the start. */
+function readAfter(call: Call<unknown, { after?: string | undefined }>): number {
+  const header = call.header('last-event-id')
+  if (header !== undefined) return check(eventIdSchema, header, 'Last-Event-ID')
+  return call.query.after === undefined ? -1 : check(eventIdSchema, call.query.after, 'after')
+}
+
 export const handler = streamingHandler(
   [
-    route('POST /api/chat/stream', { body: chatRequestSchema }, authenticate, async (call) => {
-      const { body, finished } = eventStream(await begun(replyTo(call)))
-      return { status: 200, headers: eventStreamHeaders, stream: body, afterwards: finished }
-    }),
+    route('POST /api/chat/stream', { body: chatRequestSchema }, authenticate, (call) =>
+      streamed(replyTo(call)),
+    ),
+
     route('POST /api/chat', { body: chatRequestSchema }, authenticate, async (call) => {
       const { answer, turn, finished } = waitForAnswer(await begun(replyTo(call)))
       const patience = new AbortController()
@@ -135,6 +172,23 @@ export const handler = streamingHandler(
       )
       const body = await Promise.race([answer, outOfPatience]).finally(() => patience.abort())
       return body ? { status: 200, body } : { status: 202, body: await turn, afterwards: finished }
+    }),
+
+    route('POST /api/messages/{id}/regenerate', {}, authenticate, (call) =>
+      streamed(regenerate(services, requestOf(call), messageIdOf(call))),
+    ),
+
+    route('GET /api/chat/stream/{id}', { query: resumeSchema }, identifyReader, async (call) => {
+      const [reader, messageId, after] = [readerOf(call), messageIdOf(call), readAfter(call)]
+      const page = await readReply(services.hotStore, reader, messageId, after)
+      // Nothing is left to say: 204 tells an EventSource to stop reconnecting.
+      if (page.finished && page.events.length === 0) return { status: 204 }
+      return streamed(follow(services, reader, messageId, after))
+    }),
+
+    route('DELETE /api/chat/stream/{id}', {}, authenticate, async (call) => {
+      const running = await stop(services, readerOf(call), messageIdOf(call))
+      return { status: running ? 202 : 200, body: { messageId: messageIdOf(call) } }
     }),
   ],
   log,

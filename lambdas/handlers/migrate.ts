@@ -9,11 +9,7 @@ import { splitStatements } from '../services/sql-text.ts'
 
 const config = readConfig(['databaseClusterArn', 'databaseOwnerSecretArn', 'databaseName', 'sqlDirectory'])
 const log = openLogger('migrate')
-const database = openDatabase({
-  clusterArn: config.databaseClusterArn,
-  secretArn: config.databaseOwnerSecretArn,
-  databaseName: config.databaseName,
-})
+const database = openDatabase({ ...config, databaseSecretArn: config.databaseOwnerSecretArn })
 const directory = config.sqlDirectory ?? fileURLToPath(new URL('../../sql', import.meta.url))
 
 export const handler = middy<unknown, { applied: string[] }>().handler(async () => {

@@ -1,27 +1,45 @@
-/** Saves finished turns: batches of the turns queue, with partial failures. */
-
+/** Consumes the turns queue: saves finished turns and looks after running ones. Batches, with partial failures. */
 import middy from '@middy/core'
 import type { SQSBatchResponse, SQSEvent } from 'aws-lambda'
-import { saveItems } from '../messages/save.ts'
+import { deliver } from '../replies/deliver.ts'
 import { readConfig } from '../runtime/config.ts'
 import { openLogger } from '../runtime/logger.ts'
+import { openBucket } from '../services/bucket.ts'
 import { openDatabase } from '../services/database.ts'
+import { openPostgresHotStore } from '../services/postgres-hot-store.ts'
+import { openDeliveryDesk, openTurnQueue } from '../services/turn-queue.ts'
 
-const config = readConfig(['databaseClusterArn', 'databaseSecretArn', 'databaseName'])
+const config = readConfig([
+  'contentBucket',
+  'databaseClusterArn',
+  'databaseName',
+  'databaseSecretArn',
+  'historyMessages',
+  'leaseSeconds',
+  'turnsDeadQueueUrl',
+  'turnsQueueUrl',
+])
 const log = openLogger('persist')
-const database = openDatabase({
-  clusterArn: config.databaseClusterArn,
-  secretArn: config.databaseSecretArn,
-  databaseName: config.databaseName,
-})
+const database = openDatabase(config)
+const services = {
+  database,
+  hotStore: openPostgresHotStore(database, config),
+  queue: openTurnQueue(config.turnsQueueUrl),
+  desk: openDeliveryDesk({ queueUrl: config.turnsQueueUrl, deadQueueUrl: config.turnsDeadQueueUrl }),
+  bucket: openBucket(config.contentBucket),
+}
 
-/** An error here (Postgres cannot be reached) brings the whole batch back; refused records come back alone. */
 export const handler = middy<SQSEvent, SQSBatchResponse>().handler(async (event) => {
-  const refused = await saveItems(
-    database,
-    event.Records.map(({ messageId, body }) => ({ id: messageId, body })),
+  const back = await deliver(
+    services,
+    event.Records.map((record) => ({
+      id: record.messageId,
+      receiptHandle: record.receiptHandle,
+      body: record.body,
+      receiveCount: Number(record.attributes.ApproximateReceiveCount),
+      sentAt: Number(record.attributes.SentTimestamp),
+    })),
+    log,
   )
-  if (refused.length > 0) log.error('records refused', { messageIds: refused })
-  log.info('batch saved', { saved: event.Records.length - refused.length, refused: refused.length })
-  return { batchItemFailures: refused.map((itemIdentifier) => ({ itemIdentifier })) }
+  return { batchItemFailures: back.map((itemIdentifier) => ({ itemIdentifier })) }
 })

@@ -7,10 +7,11 @@ import {
   type MessageListQuery,
   type MessagePage,
 } from '../protocol.ts'
-import type { ContentStore } from '../services/content-store.ts'
+import type { Bucket } from '../services/bucket.ts'
 import type { Database } from '../services/database.ts'
 import type { StoredMessage } from '../services/hot-store.ts'
 import { ownedBy } from '../sessions/sessions.ts'
+import { readText } from './large-text.ts'
 
 /** Text that one call may return: the Data API's response holds 1 MiB, and JSON within JSON may double a text. */
 const CALL_BYTES = 400_000
@@ -78,7 +79,7 @@ async function readRows(
  * and are never split. It ends where the limit or the size of an answer is reached.
  */
 export async function listMessages(
-  { database, content }: { database: Database; content: ContentStore },
+  { database, bucket }: { database: Database; bucket: Bucket },
   caller: Caller,
   sessionId: string,
   query: MessageListQuery,
@@ -89,9 +90,7 @@ export async function listMessages(
   for (;;) {
     const rows = await readRows(database, caller, sessionId, query, place)
     if (rows.length === 0) return { items, nextAfter: null }
-    const texts = await Promise.all(
-      rows.map((row) => (row.content_key === null ? row.content : content.read(row.content_key))),
-    )
+    const texts = await Promise.all(rows.map((row) => readText(bucket, row)))
     for (const [index, row] of rows.entries()) {
       const previous = items.at(-1)?.sequenceNumber
       const full = items.length >= query.limit || bytes >= PAGE_BYTES

@@ -1,80 +1,66 @@
-/** Saving: from queue bodies to rows, in as few statements as the Data API allows. */
-import * as v from 'valibot'
-import { type MessageRecord, messageRecordSchema } from '../protocol.ts'
+/** Saving: from message records to rows, in as few statements as the Data API allows. */
+import type { MessageRecord } from '../protocol.ts'
 import type { Database, RefusedStatement } from '../services/database.ts'
 
 /**
- * A request of the Data API holds 4 MiB, and a JSON document inside a JSON request has its quotes escaped once more;
- * half leaves room for that. Measured on the document as it is sent.
+ * A request of the Data API holds 4 MiB, and a JSON document inside a JSON request has its quotes escaped once more.
+ * Measured on the document as it is sent.
  */
 const MAX_STATEMENT_BYTES = 3_500_000
 
-export interface QueueItem {
+/** Records that are saved or refused together: what one queue message held. */
+export interface SaveItem {
   id: string
-  body: string
+  records: readonly MessageRecord[]
 }
 
-interface Parsed {
+/** Why an item can never be saved: the SQLSTATE. */
+export interface RefusedItem {
   id: string
-  records: MessageRecord[]
-  bytes: number
-}
-
-const bodySchema = v.pipe(v.array(messageRecordSchema), v.minLength(1))
-
-function parse(item: QueueItem): Parsed | undefined {
-  try {
-    const records = v.parse(bodySchema, JSON.parse(item.body))
-    return { id: item.id, records, bytes: Buffer.byteLength(JSON.stringify(JSON.stringify(records))) }
-  } catch {
-    return undefined
-  }
+  reason: string
 }
 
 /** Consecutive items that fit into one statement together. */
-function inStatements(items: readonly Parsed[]): Parsed[][] {
-  const statements: Parsed[][] = []
+function inStatements(items: readonly SaveItem[]): SaveItem[][] {
+  const statements: SaveItem[][] = []
   let bytes = Number.POSITIVE_INFINITY
   for (const item of items) {
-    if (bytes + item.bytes > MAX_STATEMENT_BYTES) {
+    const size = Buffer.byteLength(JSON.stringify(JSON.stringify(item.records)))
+    if (bytes + size > MAX_STATEMENT_BYTES) {
       statements.push([])
       bytes = 0
     }
     statements.at(-1)?.push(item)
-    bytes += item.bytes
+    bytes += size
   }
   return statements
 }
 
 /**
- * Saves every item and returns the ids of those that could not be saved for what they are: unreadable, or refused by
- * Postgres. They fail alone. Throws when Postgres cannot be reached or is not as it should be: nothing is known to
- * be bad then. Saving an item again changes nothing.
+ * Saves every item and returns those that Postgres refuses for what they are; they fail alone. Throws when Postgres
+ * cannot be reached or is not as it should be: nothing is known to be bad then. Saving an item again changes nothing.
  */
-export async function saveItems(database: Database, items: readonly QueueItem[]): Promise<string[]> {
-  const refused: string[] = []
-  const readable: Parsed[] = []
-  for (const item of items) {
-    const parsed = parse(item)
-    if (parsed) readable.push(parsed)
-    else refused.push(item.id)
-  }
-  for (const statement of inStatements(readable)) refused.push(...(await saveStatement(database, statement)))
+export async function saveItems(database: Database, items: readonly SaveItem[]): Promise<RefusedItem[]> {
+  const refused: RefusedItem[] = []
+  for (const statement of inStatements(items)) refused.push(...(await saveStatement(database, statement)))
   return refused
 }
 
 /** SQLSTATE 22 (a value) and 23 (a constraint) are the record's own fault; all else is the environment's. */
-const isAboutTheData = (error: unknown): boolean =>
-  /^2[23]/.test((error as Partial<RefusedStatement>).sqlState ?? '')
+function faultOfTheData(error: unknown): string | undefined {
+  const { sqlState = '' } = error as Partial<RefusedStatement>
+  return /^2[23]/.test(sqlState) ? sqlState : undefined
+}
 
 /** Halves a statement that Postgres refuses until what it refuses stands alone. */
-async function saveStatement(database: Database, items: readonly Parsed[]): Promise<string[]> {
+async function saveStatement(database: Database, items: readonly SaveItem[]): Promise<RefusedItem[]> {
   try {
     await database.call('save_messages', [{ jsonb: items.flatMap(({ records }) => records) }])
     return []
   } catch (error) {
-    if (!isAboutTheData(error)) throw error
-    if (items.length === 1) return items.map(({ id }) => id)
+    const reason = faultOfTheData(error)
+    if (reason === undefined) throw error
+    if (items.length === 1) return items.map(({ id }) => ({ id, reason }))
     const middle = Math.ceil(items.length / 2)
     return [
       ...(await saveStatement(database, items.slice(0, middle))),

@@ -14,7 +14,7 @@ export const stagePhrases: Record<Locale, Record<ReplyStage, string>> = {
   },
 }
 
-type Phrased = Extract<ReplyErrorCode, 'not_saved' | 'interrupted' | 'model_unavailable' | 'internal'>
+export type Phrased = Extract<ReplyErrorCode, 'not_saved' | 'interrupted' | 'model_unavailable' | 'internal'>
 
 export const errorPhrases: Record<Locale, Record<Phrased, string>> = {
   en: {

@@ -1,76 +1,45 @@
 /** A request whose idempotency key names a turn that is there already: the same answer once more, from its start. */
-import { CodedError, type FinishReason, type ReplyEvent } from '../protocol.ts'
-import type { ClaimedTurn, StoredMessage } from '../services/hot-store.ts'
-import { errorPhrases } from './phrases.ts'
+import { readText } from '../messages/large-text.ts'
+import { CodedError, type NumberedEvent, type ReplyEvent } from '../protocol.ts'
+import type { ClaimedTurn } from '../services/hot-store.ts'
+import { follow } from './follow.ts'
 import type { ReplyRequest, ReplyServices } from './reply.ts'
+import { terminalOf } from './terminal.ts'
 
 /**
- * Refuses `idempotency_mismatch` for another body, `reply_in_progress` while the answer is being written, and
- * `erased` where the turn is gone.
+ * Attaches to the answer while its log is there, running or finished; later it is replayed from what was saved.
+ * Refuses `idempotency_mismatch` for another body, and `erased` where the turn is gone.
  */
 export async function* replay(
-  { hotStore, content }: Pick<ReplyServices, 'hotStore' | 'content'>,
-  { caller, locale }: Pick<ReplyRequest, 'caller' | 'locale'>,
+  services: ReplyServices,
+  { caller, locale, log, signal }: ReplyRequest,
   claim: ClaimedTurn,
-): AsyncGenerator<ReplyEvent, void> {
+): AsyncGenerator<NumberedEvent, void> {
   if (!claim.bodyMatches)
     throw new CodedError('idempotency_mismatch', 'This Idempotency-Key was used with another request.')
-  const turn = await hotStore.readTurn(caller, claim.userMessageId, claim.messageId)
-  if (turn === undefined || turn.question.is_deleted || turn.answer?.is_deleted)
-    throw new CodedError('erased', 'The turn that this Idempotency-Key names is gone.')
-  if (turn.answer === undefined)
-    throw new CodedError('reply_in_progress', 'The answer to this request is being written.', {
-      details: { messageId: claim.messageId },
-    })
-  const { answer, sessionMessageCount } = turn
-  const text = answer.content_key === null ? answer.content : await content.read(answer.content_key)
-
-  yield {
-    type: 'session',
-    sessionId: claim.sessionId,
-    threadId: answer.thread_id,
-    userMessageId: claim.userMessageId,
-    messageId: claim.messageId,
-    created: false,
-  }
-  if (text !== '') yield { type: 'token', content: text }
-  if (answer.sources.length > 0) yield { type: 'sources', sources: answer.sources }
-  if (answer.status === 'interrupted')
-    yield {
-      type: 'error',
-      code: 'interrupted',
-      message: errorPhrases[locale].interrupted,
-      retryable: true,
-      messageId: claim.messageId,
-    }
-  else yield done(claim, answer, sessionMessageCount)
-}
-
-function done(claim: ClaimedTurn, answer: StoredMessage, sessionMessageCount: number): ReplyEvent {
-  const {
-    promptTokens = 0,
-    contextLength = 0,
-    finishReason = 'stop',
-  } = answer.metadata as {
-    promptTokens?: number
-    contextLength?: number
-    finishReason?: FinishReason
-  }
-  const completionTokens = answer.token_count ?? 0
-  return {
-    type: 'done',
-    sessionId: claim.sessionId,
-    messageId: claim.messageId,
-    finishReason: answer.status === 'stopped' ? 'stopped' : finishReason,
-    metadata: {
-      tokenUsage: promptTokens + completionTokens,
-      promptTokens,
-      completionTokens,
-      responseTime: answer.response_time_ms ?? 0,
-      contextLength,
-      sessionMessageCount,
-      model: answer.model ?? '',
-      cached: true,
-    },
+  const tenant = { companyId: caller.companyId, platform: caller.platform }
+  if ((await services.hotStore.readLog(tenant, null, claim.messageId, -1)) !== undefined)
+    yield* follow(services, { tenant, ownedBy: null, log, signal }, claim.messageId, -1)
+  else {
+    const turn = await services.hotStore.readTurn(tenant, claim.userMessageId, claim.messageId)
+    if (turn?.answer === undefined || turn.question.is_deleted || turn.answer.is_deleted)
+      throw new CodedError('erased', 'The turn that this Idempotency-Key names is gone.')
+    const { answer, sessionMessageCount } = turn
+    const content = await readText(services.bucket, answer)
+    const terminal = terminalOf(answer, sessionMessageCount, locale)
+    const events: ReplyEvent[] = [
+      {
+        type: 'session',
+        sessionId: claim.sessionId,
+        threadId: answer.thread_id,
+        userMessageId: claim.userMessageId,
+        messageId: claim.messageId,
+        created: false,
+      },
+      ...(content === '' ? [] : [{ type: 'token', content } as const]),
+      ...(answer.sources.length === 0 ? [] : [{ type: 'sources', sources: answer.sources } as const]),
+      terminal.type === 'done' ? { ...terminal, metadata: { ...terminal.metadata, cached: true } } : terminal,
+    ]
+    yield* events.map((event, id) => ({ id, event }))
   }
 }

@@ -1,59 +1,42 @@
 /**
- * The reply core: from an accepted question to exactly one ending, as an async generator of protocol events. It
- * knows neither Lambda nor HTTP. docs/protocol.md specifies it: states, invariants, and the test of each.
+ * The reply core: from a question to exactly one ending, as an async generator of protocol events. It knows neither
+ * Lambda nor HTTP. docs/protocol.md specifies it: states, invariants, and the test of each.
  *
  * Until the first event it may throw: a CodedError is a refusal, and nothing was changed. From then on whatever goes
  * wrong is an event. The consumer must read to the end, also when its client has gone: the turn is being saved.
  */
 import { createHash } from 'node:crypto'
 import { v7 as uuidv7 } from 'uuid'
+import { readText, stowText } from '../messages/large-text.ts'
 import {
   type Caller,
   type ChatRequest,
   CodedError,
-  type FinishReason,
   type Locale,
-  type MessageRecord,
-  type MessageStatus,
+  type NumberedEvent,
   type ReplyEvent,
-  type ReplyStage,
-  type Source,
-  type Tenant,
 } from '../protocol.ts'
-import type { ChatModel, ModelUsage } from '../services/chat-model.ts'
-import type { ContentStore } from '../services/content-store.ts'
-import type {
-  HotStore,
-  OpenedTurn,
-  StoredMessage,
-  TurnLease,
-  UnplacedQuestion,
-} from '../services/hot-store.ts'
-import type { TurnQueue } from '../services/turn-queue.ts'
-import { answerText } from './answer-text.ts'
-import { buildContext, type ContextLimits, estimateTokens, type ReplyContext } from './context.ts'
-import { errorPhrases, stagePhrases } from './phrases.ts'
+import type { LapsedTurn, OpenedTurn, TurnLease } from '../services/hot-store.ts'
+import type { ContextLimits } from './context.ts'
+import { makeDurable } from './durable.ts'
+import { follow } from './follow.ts'
+import { type Generated, type GenerateServices, generate } from './generate.ts'
+import type { Log } from './log.ts'
+import { answerRecord, placeOf, questionRecord } from './records.ts'
 import { replay } from './replay.ts'
+import { type RescueServices, rescue } from './rescue.ts'
+import { type Failure, failed, terminalOf } from './terminal.ts'
+import { writeLog } from './write-log.ts'
 
-export interface Log {
-  info(message: string, fields: Record<string, unknown>): void
-  warn(message: string, fields: Record<string, unknown>): void
-  error(message: string, fields: Record<string, unknown>): void
-}
-
-export interface ReplyServices {
-  hotStore: HotStore
-  queue: TurnQueue
-  content: ContentStore
-  model: ChatModel
-  /** Passages for the question, best first. Absent: this environment has no knowledge to search. */
-  search?: (tenant: Tenant, question: string, history: readonly StoredMessage[]) => Promise<Source[]>
+export interface ReplyServices extends GenerateServices, RescueServices {
+  /** Where a client may resume this reply, for as long as the link lives. */
+  resumeUrl: (turn: OpenedTurn, messageId: string) => Promise<string>
 }
 
 export interface ReplyRequest {
   caller: Caller
-  chat: ChatRequest
-  idempotencyKey: string | undefined
+  /** The only user whose sessions will do; null: anybody's in the tenant. */
+  ownedBy: string | null
   locale: Locale
   limits: ContextLimits
   /** Aborts when this process must end: the answer is then kept as interrupted. */
@@ -63,329 +46,248 @@ export interface ReplyRequest {
   log: Log
 }
 
+export interface Asked extends ReplyRequest {
+  chat: ChatRequest
+  idempotencyKey: string | undefined
+}
+
 /** Long enough to recognise a conversation in a list. */
 const TITLE_CHARACTERS = 60
+/** Turns in the way whose writers are gone, one after the other; more than a few mean that something else is wrong. */
+const MAX_RESCUES = 3
+/** The watch looks again this long after the lease that it watches would run out. */
+const WATCH_AFTER_LEASE_SECONDS = 1
 
 const titleOf = (message: string): string =>
   [
     ...message
       .trim()
-      .replace(/\s+/g, ' ')
-      .slice(0, TITLE_CHARACTERS * 2),
+      .slice(0, TITLE_CHARACTERS * 4)
+      .replace(/\s+/g, ' '),
   ]
     .slice(0, TITLE_CHARACTERS)
     .join('')
 
 const hashOf = (chat: ChatRequest): string => createHash('sha256').update(JSON.stringify(chat)).digest('hex')
 
-export async function* reply(
-  services: ReplyServices,
-  request: ReplyRequest,
-): AsyncGenerator<ReplyEvent, void> {
+/** Answers a question, or attaches to the answer that its idempotency key names. */
+export async function* reply(services: ReplyServices, request: Asked): AsyncGenerator<NumberedEvent, void> {
   const { caller, chat, idempotencyKey } = request
   const tenant = { companyId: caller.companyId, platform: caller.platform }
   const messageId = uuidv7()
-  const question = await unplacedQuestion(services.content, tenant, chat)
-  const turn = await services.hotStore.openTurn({
-    tenant,
-    sessionId: chat.sessionId ?? uuidv7(),
-    threadId: chat.threadId,
-    owner: chat.userId ?? caller.userId,
-    ownedBy: caller.role === 'user' ? caller.userId : (chat.userId ?? null),
-    channel: chat.channel ?? null,
-    title: titleOf(chat.message),
-    messageId,
-    question,
-    parentMessageId: chat.parentMessageId,
-    idempotency:
-      idempotencyKey === undefined
-        ? undefined
-        : { caller: caller.userId, key: idempotencyKey, bodyHash: hashOf(chat) },
-  })
-  if (turn.outcome === 'opened')
-    yield* answer(services, request, turn, { tenant, messageId, epoch: turn.epoch })
+  // A large text moves to its object first, because the hot store must not hold it. The object of a turn that is then
+  // refused is never read.
+  const question = await stowText(services.bucket, questionRecord(tenant, uuidv7(), chat))
+  const turn = await opened(services, request, () =>
+    services.hotStore.openTurn({
+      tenant,
+      sessionId: chat.sessionId ?? uuidv7(),
+      threadId: chat.threadId,
+      owner: chat.userId ?? caller.userId,
+      ownedBy: chat.userId ?? request.ownedBy,
+      channel: chat.channel ?? null,
+      title: titleOf(chat.message),
+      messageId,
+      question,
+      parentMessageId: chat.parentMessageId,
+      idempotency:
+        idempotencyKey === undefined
+          ? undefined
+          : { caller: caller.userId, key: idempotencyKey, bodyHash: hashOf(chat) },
+    }),
+  )
+  if (turn.outcome === 'opened') yield* answer(services, request, turn, messageId, chat.message)
   else yield* replay(services, request, turn)
 }
 
-/**
- * A question without its place. A large text moves to its object before the turn is opened, because the hot store
- * must not hold it; the object of a turn that is then refused is never read.
- */
-async function unplacedQuestion(
-  content: ContentStore,
-  tenant: Tenant,
-  chat: ChatRequest,
-): Promise<UnplacedQuestion> {
-  const record: MessageRecord = {
-    company_id: tenant.companyId,
-    platform: tenant.platform,
-    id: uuidv7(),
-    session_id: '',
-    thread_id: chat.threadId,
-    role: 'user',
-    content: chat.message,
-    content_key: null,
-    status: 'complete',
-    token_count: estimateTokens(chat.message),
-    response_time_ms: null,
-    model: null,
-    sources: [],
-    metadata: chat.attachments ? { ...chat.metadata, attachments: chat.attachments } : chat.metadata,
-    parent_message_id: null,
-    sequence_number: 1,
-    created_at: '',
-    user_id: '',
+/** Answers a question again that is there already; the new answer stands beside the others. */
+export async function* regenerate(
+  services: ReplyServices,
+  request: ReplyRequest,
+  target: string,
+): AsyncGenerator<NumberedEvent, void> {
+  const { companyId, platform } = request.caller
+  const messageId = uuidv7()
+  const turn = await opened(services, request, () =>
+    services.hotStore.reopenTurn({
+      tenant: { companyId, platform },
+      ownedBy: request.ownedBy,
+      target,
+      messageId,
+    }),
+  )
+  yield* answer(services, request, turn, messageId, await readText(services.bucket, turn.question))
+}
+
+/** Opens a turn, ending first what dead writers have left in its way. */
+async function opened<Turn extends { outcome: string }>(
+  services: RescueServices,
+  { caller, log }: ReplyRequest,
+  open: () => Promise<Turn | LapsedTurn>,
+): Promise<Exclude<Turn, LapsedTurn>> {
+  for (let rescues = 0; rescues <= MAX_RESCUES; rescues += 1) {
+    const turn = await open()
+    if (!isLapsed(turn)) return turn as Exclude<Turn, LapsedTurn>
+    await rescue(services, caller, turn.messageId, log)
   }
-  const { session_id, user_id, parent_message_id, sequence_number, created_at, ...unplaced } =
-    await content.stow(record)
-  return unplaced
+  throw new CodedError('unavailable', 'The thread is being put in order.')
 }
 
-/** How an answer ended, before it is known whether it could be saved. */
-interface Ending {
-  status: MessageStatus
-  finishReason: FinishReason
-  /** Undefined where the answer did not fail. */
-  failure:
-    | { code: 'not_saved' | 'interrupted' | 'model_unavailable' | 'internal'; retryable: boolean }
-    | undefined
-  model: string
-  usage: ModelUsage | undefined
-}
-
-interface Answering {
-  text: string
-  sources: Source[]
-  context: ReplyContext
-}
+const isLapsed = (turn: { outcome: string }): turn is LapsedTurn => turn.outcome === 'lapsed'
 
 async function* answer(
   services: ReplyServices,
   request: ReplyRequest,
   turn: OpenedTurn,
-  lease: TurnLease,
-): AsyncGenerator<ReplyEvent, void> {
-  const taken = new AbortController()
-  const stopRenewing = renewLease(services.hotStore, lease, request.log, () =>
-    taken.abort(new Error('the turn was taken over')),
-  )
-  try {
-    // The question travels to the queue while the model is being asked; the first token waits for both.
-    const accepted = services.queue.send([...turn.rescued, turn.question])
-    accepted.catch(() => undefined) // Awaited below; until then its failure must not end the process.
-
-    yield {
-      type: 'session',
-      sessionId: turn.sessionId,
-      threadId: turn.question.thread_id,
-      userMessageId: turn.question.id,
-      messageId: lease.messageId,
-      created: turn.created,
-    }
-    const signal = AbortSignal.any([request.signal, taken.signal])
-    const answering: Answering = { text: '', sources: [], context: { messages: [], historyLength: 0 } }
-    const ending = yield* speak(services, request, turn, { lease, accepted, signal, answering })
-    if (taken.signal.aborted) yield failed(request, lease, { code: 'interrupted', retryable: true })
-    else yield* conclude(services, request, turn, lease, answering, ending)
-  } finally {
-    stopRenewing()
-  }
-}
-
-/** The stages up to the last token. Never throws: what fails is the ending. */
-async function* speak(
-  services: ReplyServices,
-  request: ReplyRequest,
-  turn: OpenedTurn,
-  {
-    lease,
-    accepted,
-    signal,
-    answering,
-  }: { lease: TurnLease; accepted: Promise<void>; signal: AbortSignal; answering: Answering },
-): AsyncGenerator<ReplyEvent, Ending> {
-  const status = (stage: ReplyStage): ReplyEvent => ({
-    type: 'status',
-    stage,
-    message: stagePhrases[request.locale][stage],
+  messageId: string,
+  question: string,
+): AsyncGenerator<NumberedEvent, void> {
+  const { hotStore } = services
+  const tenant = { companyId: turn.question.company_id, platform: turn.question.platform }
+  const lease: TurnLease = { tenant, messageId, epoch: turn.epoch }
+  const stop = new AbortController()
+  const takenOver = new AbortController()
+  // The question travels to the queue while the model is being asked; the first token waits for both.
+  const accepted = makeDurable(services, [turn.question], request.log, {
+    messageId,
+    delaySeconds: hotStore.leaseSeconds + WATCH_AFTER_LEASE_SECONDS,
   })
-  const text = answerText()
-  let ending: Ending = {
-    status: 'interrupted',
-    finishReason: 'stop',
-    failure: { code: 'internal', retryable: true },
-    model: services.model.name,
-    usage: undefined,
+  accepted.catch(() => undefined) // Awaited before the first token; until then its failure must not end the process.
+
+  const generated = generate(services, {
+    tenant,
+    messageId,
+    question,
+    history: turn.history,
+    limits: request.limits,
+    locale: request.locale,
+    accepted,
+    stop: stop.signal,
+    abandon: AbortSignal.any([request.signal, takenOver.signal]),
+    log: request.log,
+  })
+  const session: ReplyEvent = {
+    type: 'session',
+    sessionId: turn.sessionId,
+    threadId: turn.question.thread_id,
+    userMessageId: turn.question.id,
+    messageId,
+    created: turn.created,
+    resumeUrl: await services.resumeUrl(turn, messageId),
   }
-  try {
-    yield status('analyzing')
-    const history = await readLarge(services.content, turn.history, request.log)
-    if (services.search) {
-      yield status('searching')
-      answering.sources = await services.search(lease.tenant, request.chat.message, history)
-    }
-    answering.context = buildContext(history, request.chat.message, request.limits)
-    yield status('answering')
-    for await (const part of services.model.stream(answering.context.messages, signal)) {
-      await accepted
-      if (part.type === 'end') {
-        ending = { status: 'complete', failure: undefined, ...part }
-        continue
-      }
-      const content = text.add(part.content)
-      answering.text = text.text
-      if (content !== '') yield { type: 'token', content }
-    }
-    if (answering.sources.length > 0) yield { type: 'sources', sources: answering.sources }
-  } catch (error) {
-    const failure = await failureOf(error, accepted, text.text !== '', signal)
-    request.log.warn('answer failed', { messageId: lease.messageId, code: failure.code, error })
-    ending = { ...ending, status: 'interrupted', failure }
-  }
-  const rest = text.end()
-  answering.text = text.text
-  if (rest !== '') yield { type: 'token', content: rest }
-  return ending
+  const written = yield* writeLog(hotStore, lease, startingWith(session, generated), {
+    onStop: () => stop.abort(new Error('asked to stop')),
+    onTakenOver: () => takenOver.abort(new Error('the turn was taken over')),
+    log: request.log,
+  })
+  if (written.held) yield* conclude(services, request, turn, lease, written)
+  else yield* relay(services, request, lease, written.sent)
 }
 
-async function failureOf(
-  error: unknown,
-  accepted: Promise<void>,
-  spoken: boolean,
-  signal: AbortSignal,
-): Promise<NonNullable<Ending['failure']>> {
-  const saved = await accepted.then(
-    () => true,
-    () => false,
-  )
-  if (!saved) return { code: 'not_saved', retryable: true }
-  if (signal.aborted) return { code: 'interrupted', retryable: true }
-  if (!(error instanceof CodedError)) return { code: 'internal', retryable: true }
-  if (spoken || error.code !== 'model_unavailable') return { code: 'interrupted', retryable: true }
-  return { code: 'model_unavailable', retryable: (error.details as { retryable: boolean }).retryable }
+async function* startingWith<Result>(
+  first: ReplyEvent,
+  rest: AsyncGenerator<ReplyEvent, Result>,
+): AsyncGenerator<ReplyEvent, Result> {
+  yield first
+  return yield* rest
 }
 
-/** Makes the answer durable, shows it to every reader, frees the thread, and only then says how it ended. */
+/** The turn is somebody else's now: what the log says is the reply, to this client too. */
+async function* relay(
+  services: ReplyServices,
+  { signal, log }: ReplyRequest,
+  { tenant, messageId }: TurnLease,
+  sent: number,
+): AsyncGenerator<NumberedEvent, void> {
+  log.warn('turn was taken over', { messageId })
+  yield* follow(services, { tenant, ownedBy: null, log, signal }, messageId, sent - 1)
+}
+
+interface Finished {
+  result: Generated
+  sent: number
+  unacknowledged: { first: number; events: ReplyEvent[] }[]
+  tail: NumberedEvent[]
+}
+
+/**
+ * The order at the end: the log takes the whole answer (`closing`), the queue makes it durable, the log takes the
+ * terminal event, and only then does the client hear it. At whatever point the writer dies, a rescuer ends the turn
+ * with the same answer.
+ */
 async function* conclude(
   services: ReplyServices,
   request: ReplyRequest,
   turn: OpenedTurn,
   lease: TurnLease,
-  answering: Answering,
-  ending: Ending,
-): AsyncGenerator<ReplyEvent, void> {
-  const { log } = request
-  const responseTime = Date.now() - request.arrivedAt
-  const promptTokens =
-    ending.usage?.promptTokens ??
-    answering.context.messages.reduce((sum, { content }) => sum + estimateTokens(content), 0)
-  const completionTokens = ending.usage?.completionTokens ?? estimateTokens(answering.text)
-  let failure = ending.failure
-  let record: MessageRecord = {
-    ...turn.question,
-    id: lease.messageId,
-    role: 'assistant',
-    content: answering.text,
-    content_key: null,
-    status: ending.status,
-    token_count: completionTokens,
-    response_time_ms: responseTime,
-    model: ending.model,
-    sources: answering.sources,
-    metadata: {
-      finishReason: ending.finishReason,
-      promptTokens,
-      contextLength: answering.context.historyLength,
-    },
-    parent_message_id: turn.question.id,
-    sequence_number: turn.answerSequenceNumber,
-    created_at: turn.openedAt,
-  }
+  { result, sent, unacknowledged, tail }: Finished,
+): AsyncGenerator<NumberedEvent, void> {
+  const { hotStore } = services
+  const { log, locale } = request
+  const { messageId } = lease
+  let failure: Failure | undefined = result.failure
+  let sessionMessageCount = turn.answerSequenceNumber
+  let logged = true
+  let record = answerRecord(placeOf(turn, messageId), {
+    ...result,
+    content: result.text,
+    responseTimeMs: Date.now() - request.arrivedAt,
+  })
   try {
-    record = await services.content.stow(record)
-    await services.queue.send([record])
+    record = await stowText(services.bucket, record)
+    const count = await hotStore.close(lease, unacknowledged, record)
+    if (count === undefined) {
+      yield* relay(services, request, lease, sent)
+      return
+    }
+    sessionMessageCount = count
   } catch (error) {
-    log.error('answer not saved', { messageId: lease.messageId, error })
+    // The queue still makes the answer durable; reading it has to wait until it is saved.
+    logged = false
+    log.warn('turn not closed', { messageId, error })
+  }
+  yield* tail
+  try {
+    await makeDurable(services, [record], log)
+  } catch (error) {
+    log.error('answer not saved', { messageId, error })
     failure = { code: 'not_saved', retryable: true }
   }
-  let sessionMessageCount: number | undefined
-  try {
-    sessionMessageCount = await services.hotStore.finishTurn(lease, record)
-  } catch (error) {
-    // The answer is durable in the queue; only reading it at once has to wait until it is saved.
-    log.warn('turn not finished in the hot store', { messageId: lease.messageId, error })
+  const terminal: NumberedEvent = {
+    id: sent + tail.length,
+    event: failure ? failed(locale, messageId, failure) : terminalOf(record, sessionMessageCount, locale),
   }
   log.info('turn ended', {
     sessionId: turn.sessionId,
-    messageId: lease.messageId,
-    outcome: failure?.code ?? ending.finishReason,
-    model: ending.model,
-    responseTime,
-    promptTokens,
-    completionTokens,
+    messageId,
+    outcome: failure?.code ?? result.finishReason,
+    model: result.model,
+    responseTime: record.response_time_ms,
+    promptTokens: result.promptTokens,
+    completionTokens: result.completionTokens,
   })
-  if (failure) {
-    yield failed(request, lease, failure)
+  if (logged && !(await end(services, lease, terminal, failure, log))) {
+    yield* relay(services, request, lease, terminal.id)
     return
   }
-  yield {
-    type: 'done',
-    sessionId: turn.sessionId,
-    messageId: lease.messageId,
-    finishReason: ending.finishReason,
-    metadata: {
-      tokenUsage: promptTokens + completionTokens,
-      promptTokens,
-      completionTokens,
-      responseTime,
-      contextLength: answering.context.historyLength,
-      sessionMessageCount: sessionMessageCount ?? turn.answerSequenceNumber,
-      model: ending.model,
-    },
-  }
+  yield terminal
 }
 
-const failed = (
-  request: ReplyRequest,
+/** Logs the terminal event. False: the turn was taken over meanwhile, and the log ends as its rescuer says. */
+async function end(
+  { hotStore }: ReplyServices,
   lease: TurnLease,
-  failure: NonNullable<Ending['failure']>,
-): ReplyEvent => ({
-  type: 'error',
-  code: failure.code,
-  message: errorPhrases[request.locale][failure.code],
-  retryable: failure.retryable,
-  messageId: lease.messageId,
-})
-
-/** History whose text stands in the bucket. One that cannot be read is left out rather than failing the answer. */
-async function readLarge(
-  content: ContentStore,
-  history: readonly StoredMessage[],
+  terminal: NumberedEvent,
+  failure: Failure | undefined,
   log: Log,
-): Promise<StoredMessage[]> {
-  const read = history.map(async (message) => {
-    if (message.content_key === null) return message
-    try {
-      return { ...message, content: await content.read(message.content_key) }
-    } catch (error) {
-      log.warn('large message left out of the context', { messageId: message.id, error })
-      return undefined
-    }
-  })
-  return (await Promise.all(read)).filter((message) => message !== undefined)
-}
-
-/** Keeps the lease while the answer runs. A hot store that cannot be reached takes nothing over either. */
-function renewLease(hotStore: HotStore, lease: TurnLease, log: Log, onTaken: () => void): () => void {
-  const timer = setInterval(
-    () =>
-      hotStore.renewLease(lease).then(
-        (kept) => {
-          if (!kept) onTaken()
-        },
-        (error) => log.warn('lease not renewed', { messageId: lease.messageId, error }),
-      ),
-    (hotStore.leaseSeconds * 1_000) / 3,
-  )
-  return () => clearInterval(timer)
+): Promise<boolean> {
+  try {
+    if (failure?.code !== 'not_saved') return await hotStore.finish(lease, terminal)
+    // The turn stays closing: the log alone holds its answer, and whoever finds it next brings it to the queue.
+    const { held } = await hotStore.append(lease, [{ first: terminal.id, events: [terminal.event] }])
+    return held
+  } catch (error) {
+    log.warn('turn not finished in the log', { messageId: lease.messageId, error })
+    return true
+  }
 }

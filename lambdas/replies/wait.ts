@@ -1,5 +1,5 @@
 /** The same events for a client that would rather wait for the whole answer. */
-import { type ChatAnswer, CodedError, type ReplyEvent } from '../protocol.ts'
+import { type ChatAnswer, CodedError, type NumberedEvent, type ReplyEvent } from '../protocol.ts'
 
 type Begun = Extract<ReplyEvent, { type: 'session' }>
 
@@ -12,7 +12,7 @@ export interface AwaitedAnswer {
   finished: Promise<void>
 }
 
-export function waitForAnswer(events: AsyncIterable<ReplyEvent>): AwaitedAnswer {
+export function waitForAnswer(events: AsyncIterable<NumberedEvent>): AwaitedAnswer {
   const turn = Promise.withResolvers<{ sessionId: string; messageId: string }>()
   const answer = collect(events, ({ sessionId, messageId }) => turn.resolve({ sessionId, messageId }))
   const finished = answer.then(
@@ -23,7 +23,7 @@ export function waitForAnswer(events: AsyncIterable<ReplyEvent>): AwaitedAnswer 
 }
 
 async function collect(
-  events: AsyncIterable<ReplyEvent>,
+  events: AsyncIterable<NumberedEvent>,
   onBegun: (event: Begun) => void,
 ): Promise<ChatAnswer> {
   let begun: Begun | undefined
@@ -31,7 +31,7 @@ async function collect(
   let sources: ChatAnswer['sources'] = []
   let result: ChatAnswer | undefined
   let error: CodedError | undefined
-  for await (const event of events) {
+  for await (const { event } of events) {
     if (event.type === 'session') {
       begun = event
       onBegun(event)

@@ -9,7 +9,7 @@ import {
 import { type Caller, CodedError, isStorableText, type Role, roles } from '../protocol.ts'
 import type { Config } from './config.ts'
 
-export type Authenticate = (authorization: string | undefined) => Promise<Caller>
+export type Authenticate = (request: { headers: Record<string, string | undefined> }) => Promise<Caller>
 
 /** Asymmetric only: a shared secret would let every verifier mint tokens. */
 const ALGORITHMS = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA']
@@ -60,8 +60,8 @@ export function openAuthenticate(config: AuthConfig): Authenticate {
   )
   const key: JWTVerifyGetKey = async (header, token) => (await keys())(header, token)
 
-  return async (authorization) => {
-    const token = /^Bearer +([\w-]+\.[\w-]+\.[\w-]+)$/i.exec(authorization ?? '')?.[1]
+  return async ({ headers }) => {
+    const token = /^Bearer +([\w-]+\.[\w-]+\.[\w-]+)$/i.exec(headers.authorization ?? '')?.[1]
     if (token === undefined) throw unauthenticated('A bearer token is required.')
     let payload: JWTPayload
     try {

@@ -40,6 +40,8 @@ const wholeNumberOr = (
 
 export const settings = {
   turnsQueueUrl: text('TURNS_QUEUE_URL'),
+  turnsDeadQueueUrl: text('TURNS_DEAD_QUEUE_URL'),
+  /** Large texts, and the spool. */
   contentBucket: text('CONTENT_BUCKET'),
   databaseClusterArn: text('DATABASE_CLUSTER_ARN'),
   /** Login of the role that owns nothing; the only one that functions of the product may use. */
@@ -49,6 +51,8 @@ export const settings = {
   databaseName: text('DATABASE_NAME'),
   /** Where the numbered SQL files lie; absent: beside the source. */
   sqlDirectory: optionalText('SQL_DIRECTORY'),
+  /** Signs the links by which a client without headers resumes a reply. */
+  resumeSecret: text('RESUME_SECRET'),
   authIssuer: text('AUTH_ISSUER'),
   authAudience: text('AUTH_AUDIENCE'),
   /** Absent: discovered at `<issuer>/.well-known/openid-configuration`. */

@@ -12,7 +12,6 @@ import router from '@middy/http-router'
 import type { Context, LambdaFunctionURLEvent } from 'aws-lambda'
 import * as v from 'valibot'
 import { type Caller, CodedError, type FieldProblem } from '../protocol.ts'
-import type { Authenticate } from './authenticate.ts'
 import { errorResponses } from './errors.ts'
 
 /** 100,000 characters are at most 1.2 MB when every one is an escaped surrogate pair; the rest is room. */
@@ -57,14 +56,17 @@ interface RouteOptions<Body extends Schema | undefined, Query extends Schema | u
   query?: Query
 }
 
-/** A route for authenticated callers. */
+/** Who is calling, by whatever the request shows; refuses with a CodedError. */
+export type Identify = (event: LambdaFunctionURLEvent) => Promise<Caller>
+
+/** A route for identified callers. */
 export function route<
   Body extends Schema | undefined = undefined,
   Query extends Schema | undefined = undefined,
 >(
   place: `${Route['method']} /${string}`,
   schemas: RouteOptions<Body, Query>,
-  authenticate: Authenticate,
+  identify: Identify,
   answer: (call: Call<Parsed<Body>, Parsed<Query>>) => Promise<Answer>,
 ): Route {
   const [method, path] = place.split(' ') as [Route['method'], string]
@@ -85,7 +87,7 @@ export function route<
   }
   const authenticated = middy<LambdaFunctionURLEvent, Answer, Error, Context>()
     .before(async ({ event }) => {
-      Object.assign(event, { caller: await authenticate(event.headers.authorization) })
+      Object.assign(event, { caller: await identify(event) })
       if ((event.body?.length ?? 0) > MAX_BODY_BYTES)
         throw new CodedError('payload_too_large', `The request body must be at most ${MAX_BODY_BYTES} bytes.`)
     })

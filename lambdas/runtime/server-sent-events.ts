@@ -1,6 +1,6 @@
 /** Reply events as a `text/event-stream` body. */
 import { Readable } from 'node:stream'
-import type { ReplyEvent } from '../protocol.ts'
+import type { NumberedEvent } from '../protocol.ts'
 
 /** Under the 15 s that clients are promised, and far under the 30 s after which proxies give up. */
 const KEEP_ALIVE_MS = 10_000
@@ -10,7 +10,7 @@ export const eventStreamHeaders = {
   'x-accel-buffering': 'no',
 }
 
-const encode = (id: number, event: ReplyEvent): string => `id: ${id}\ndata: ${JSON.stringify(event)}\n\n`
+const encode = ({ id, event }: NumberedEvent): string => `id: ${id}\ndata: ${JSON.stringify(event)}\n\n`
 
 export interface EventStream {
   body: Readable
@@ -19,17 +19,16 @@ export interface EventStream {
 }
 
 /**
- * Numbers the events from 0 and writes each as soon as it is there. Events are read to their end at their own pace
+ * Writes each event as soon as it is there. Events are read to their end at their own pace
  * even when the reader is slow or has gone, because reading them is what saves the turn; an answer is small enough
  * to wait in memory for a slow reader.
  */
-export function eventStream(events: AsyncIterable<ReplyEvent>): EventStream {
+export function eventStream(events: AsyncIterable<NumberedEvent>): EventStream {
   const body = new Readable({ read: () => undefined })
   const write = (text: string): void => {
     if (!body.destroyed) body.push(text)
   }
   const pump = async (): Promise<void> => {
-    let id = 0
     let keepAlive = setTimeout(() => undefined, 0)
     const stayAlive = (): void => {
       clearTimeout(keepAlive)
@@ -41,8 +40,7 @@ export function eventStream(events: AsyncIterable<ReplyEvent>): EventStream {
     try {
       stayAlive()
       for await (const event of events) {
-        write(encode(id, event))
-        id += 1
+        write(encode(event))
         stayAlive()
       }
       if (!body.destroyed) body.push(null)

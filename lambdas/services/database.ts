@@ -5,11 +5,9 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import {
-  DatabaseErrorException,
   ExecuteStatementCommand,
   type Field,
   RDSDataClient,
-  type RDSDataClientConfig,
   type SqlParameter,
 } from '@aws-sdk/client-rds-data'
 import { CodedError, type Tenant } from '../protocol.ts'
@@ -68,31 +66,40 @@ const field = (value: string | number | boolean | object | null): Field => {
 // Classes of SQLSTATE that describe the server's state and not the statement: connection, resources, intervention.
 const TRANSIENT_SQL_STATES = /^(08|53|57|58|40)/
 
+/** The API's errors that say nothing about the request; others with a client's fault are ours to mend. */
+const UNAVAILABLE = new Set([
+  'DatabaseResumingException',
+  'DatabaseUnavailableException',
+  'InternalServerErrorException',
+  'ServiceUnavailableError',
+  'StatementTimeoutException',
+  'ThrottlingException',
+])
+
 function classify(error: unknown): Error {
-  const { name = '', message = '' } = error as Error
+  const { name = '', message = '', $fault } = error as Error & { $fault?: 'client' | 'server' }
   const sqlState = /SQLState: (\w{5})/.exec(message)?.[1]
-  const refusedByPostgres = error instanceof DatabaseErrorException || name === 'BadRequestException'
-  if (refusedByPostgres && sqlState !== undefined && !TRANSIENT_SQL_STATES.test(sqlState))
+  if (sqlState !== undefined && !TRANSIENT_SQL_STATES.test(sqlState))
     return new RefusedStatement(sqlState, message)
-  if (name === 'BadRequestException') return error as Error
-  return new CodedError('unavailable', 'The database cannot be reached right now.', { cause: error })
+  // Without a fault there was no answer at all.
+  if (sqlState !== undefined || $fault !== 'client' || UNAVAILABLE.has(name))
+    return new CodedError('unavailable', 'The database cannot be reached right now.', { cause: error })
+  return new Error(`the Data API refused the request: ${name}`)
 }
 
 export interface DatabaseOptions {
-  clusterArn: string
-  secretArn: string
+  databaseClusterArn: string
+  databaseSecretArn: string
   databaseName: string
   /** Milliseconds to wait for a paused database. */
   wakingBudgetMs?: number
-  client?: RDSDataClientConfig
 }
 
 export function openDatabase(options: DatabaseOptions): Database {
-  const { clusterArn, secretArn, databaseName, wakingBudgetMs = WAKING_BUDGET_MS } = options
+  const { wakingBudgetMs = WAKING_BUDGET_MS } = options
   const client = new RDSDataClient({
     maxAttempts: 3,
     requestHandler: { connectionTimeout: CONNECT_TIMEOUT_MS, requestTimeout: REQUEST_TIMEOUT_MS },
-    ...options.client,
   })
 
   async function send<Row>(sql: string, parameters: SqlParameter[]): Promise<Row[]> {
@@ -101,9 +108,9 @@ export function openDatabase(options: DatabaseOptions): Database {
       try {
         const { formattedRecords } = await client.send(
           new ExecuteStatementCommand({
-            resourceArn: clusterArn,
-            secretArn,
-            database: databaseName,
+            resourceArn: options.databaseClusterArn,
+            secretArn: options.databaseSecretArn,
+            database: options.databaseName,
             sql,
             parameters,
             formatRecordsAs: 'JSON',

@@ -1,8 +1,9 @@
 /**
- * The hot store: what an answer needs at once. A port, because it has two implementations: Postgres (phase 1) and
- * Valkey (phase 2). See docs/protocol.md for the life of a turn.
+ * The hot store: what an answer needs at once. It opens turns, holds their leases and reply logs, and knows recent
+ * history. A port, because it has two implementations: Postgres (phase 1) and Valkey (phase 2). The life of a turn
+ * is specified in docs/protocol.md.
  */
-import type { MessageRecord, Tenant } from '../protocol.ts'
+import type { MessageRecord, NumberedEvent, ReplyEvent, Tenant } from '../protocol.ts'
 
 /** A message as it is stored: a record plus what became of it since. */
 export interface StoredMessage extends MessageRecord {
@@ -41,6 +42,16 @@ export interface TurnRequest {
   idempotency: { caller: string; key: string; bodyHash: string } | undefined
 }
 
+/** A new answer to a question that is there already. */
+export interface RegenerateRequest {
+  tenant: Tenant
+  ownedBy: string | null
+  /** The question, or one of its answers. */
+  target: string
+  /** The new answer's id. */
+  messageId: string
+}
+
 export interface OpenedTurn {
   outcome: 'opened'
   sessionId: string
@@ -51,8 +62,6 @@ export interface OpenedTurn {
   openedAt: string
   /** Oldest first. */
   history: StoredMessage[]
-  /** Records that somebody else's turn has left behind; they must reach the queue. */
-  rescued: MessageRecord[]
 }
 
 /** The key names a turn that is there already. */
@@ -64,10 +73,58 @@ export interface ClaimedTurn {
   messageId: string
 }
 
+/** A turn in the way has lost its writer: rescue it, then ask again. */
+export interface LapsedTurn {
+  outcome: 'lapsed'
+  messageId: string
+}
+
 export interface TurnLease {
   tenant: Tenant
   messageId: string
   epoch: number
+}
+
+/** Events that follow each other, the first with this id. A batch that was sent once is sent again unchanged. */
+export interface EventBatch {
+  first: number
+  events: ReplyEvent[]
+}
+
+export interface LeaseState {
+  /** False: the turn has been taken over; nothing was written, and the writer must stop. */
+  held: boolean
+  stopRequested: boolean
+}
+
+/** A turn whose lease ran out, now held by the caller at a new epoch. */
+export interface TakenTurn {
+  lease: TurnLease
+  state: 'running' | 'closing'
+  sessionId: string
+  threadId: string
+  userId: string
+  questionId: string
+  /** Absent when the question was saved before the turn was opened. */
+  question: MessageRecord | undefined
+  /** The answer it will end with, where its writer came that far. */
+  answer: MessageRecord | undefined
+  answerSequenceNumber: number
+  openedAt: string
+}
+
+export interface ReplyLogPage {
+  finished: boolean
+  /** The writer's lease has run out. */
+  lapsed: boolean
+  erased: boolean
+  userId: string
+  /** Those after the given id, in order; more may follow. */
+  events: NumberedEvent[]
+}
+
+export interface WatchedTurn extends Tenant {
+  messageId: string
 }
 
 export interface FinishedTurn {
@@ -79,15 +136,44 @@ export interface FinishedTurn {
 
 export interface HotStore {
   readonly leaseSeconds: number
+  /** Least milliseconds between two appends of one answer: in phase 1 each is a paid call. */
+  readonly paceMs: number
   /**
    * The one conditional write that opens a turn, before any other effect. Refusals are CodedErrors and leave
    * nothing behind: `not_found`, `ended`, `reply_in_progress`, `invalid_request`, `unavailable`.
    */
-  openTurn(request: TurnRequest): Promise<OpenedTurn | ClaimedTurn>
-  /** False: the turn has been taken over, and the writer must stop. */
-  renewLease(lease: TurnLease): Promise<boolean>
-  /** Ends the turn with its answer. Returns the session's message count; undefined: it has been taken over. */
-  finishTurn(lease: TurnLease, answer: MessageRecord): Promise<number | undefined>
+  openTurn(request: TurnRequest): Promise<OpenedTurn | ClaimedTurn | LapsedTurn>
+  /** The same for a question that is there already. */
+  reopenTurn(request: RegenerateRequest): Promise<OpenedTurn | LapsedTurn>
+  /** Writes events to the log and renews the lease; with no batches only that. Repeating it changes nothing. */
+  append(lease: TurnLease, batches: readonly EventBatch[]): Promise<LeaseState>
+  /**
+   * Writes the log's tail and the whole answer: from here on the turn ends with this answer, whoever ends it. Returns
+   * the session's message count; undefined: taken over.
+   */
+  close(lease: TurnLease, batches: readonly EventBatch[], answer: MessageRecord): Promise<number | undefined>
+  /** Writes the terminal event, frees the thread, shows the answer to every reader. False: taken over. */
+  finish(lease: TurnLease, terminal: NumberedEvent): Promise<boolean>
+  /** Undefined: finished, unknown, or its writer still holds it. `saved` is the answer where its writer saved it. */
+  takeOver(
+    tenant: Tenant,
+    messageId: string,
+  ): Promise<{ turn: TakenTurn; saved: MessageRecord | undefined } | undefined>
+  /** What follows `after` (-1: everything). Undefined: unknown here, or not a turn of `ownedBy`. */
+  readLog(
+    tenant: Tenant,
+    ownedBy: string | null,
+    messageId: string,
+    after: number,
+  ): Promise<ReplyLogPage | undefined>
+  /** Asks the writer to stop. Undefined: unknown, or not a turn of `ownedBy`. */
+  requestStop(
+    tenant: Tenant,
+    ownedBy: string | null,
+    messageId: string,
+  ): Promise<{ finished: boolean; lapsed: boolean } | undefined>
+  /** Those of the watched turns that have not ended; a lease that lapses in no time has run out. */
+  unfinished(watched: readonly WatchedTurn[]): Promise<(WatchedTurn & { lapsesInSeconds: number })[]>
   /** Undefined: no such turn. */
   readTurn(tenant: Tenant, questionId: string, answerId: string): Promise<FinishedTurn | undefined>
 }

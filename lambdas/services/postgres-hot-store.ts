@@ -1,10 +1,13 @@
 /** The hot store of phase 1: Postgres, one Data API call an operation. */
-import { CodedError, type ErrorCode, invalidField, type MessageRecord } from '../protocol.ts'
+import { CodedError, type ErrorCode, invalidField, type MessageRecord, type ReplyEvent } from '../protocol.ts'
 import type { Database } from './database.ts'
-import type { ClaimedTurn, HotStore, OpenedTurn, StoredMessage, TurnRequest } from './hot-store.ts'
+import type { EventBatch, HotStore, LapsedTurn, OpenedTurn, StoredMessage, TurnRequest } from './hot-store.ts'
 
-/** What the database may return of history: its response holds 1 MiB, JSON within JSON may take twice the text. */
-const HISTORY_BYTES = 400_000
+/** Text that one response may carry: the Data API's holds 1 MiB, and JSON within JSON may take twice the text. */
+const RESPONSE_BYTES = 400_000
+/** Events of one row of the log as JSON; a row of the Data API holds 64 KB. */
+const BATCH_BYTES = 32_768
+const PACE_MS = 150
 
 type Row = { kind: string; body: string }
 
@@ -14,9 +17,10 @@ const refusals: Partial<Record<ErrorCode, string>> = {
   reply_in_progress: 'An answer is being written in this thread.',
 }
 
-function refuse(body: { code: ErrorCode; field?: string; message_id?: string }): CodedError {
+function refuse(body: { code: ErrorCode; field?: string; message_id?: string; what?: string }): CodedError {
   if (body.field) return invalidField(body.field, 'must name a finished answer in this thread')
-  return new CodedError(body.code, refusals[body.code] ?? 'The turn was refused.', {
+  const message = body.what ? `There is no such ${body.what}.` : refusals[body.code]
+  return new CodedError(body.code, message ?? 'The turn was refused.', {
     ...(body.message_id ? { details: { messageId: body.message_id } } : {}),
   })
 }
@@ -24,7 +28,34 @@ function refuse(body: { code: ErrorCode; field?: string; message_id?: string }):
 const parseRows = <Body>(rows: Row[], kind: string): Body[] =>
   rows.filter((row) => row.kind === kind).map((row) => JSON.parse(row.body))
 
-const requestBody = (request: TurnRequest, options: PostgresHotStoreOptions) => ({
+/** What both ways of opening a turn answer with. */
+function toOpened(rows: Row[]): OpenedTurn | LapsedTurn {
+  const [refused] = parseRows<Parameters<typeof refuse>[0]>(rows, 'refused')
+  if (refused) throw refuse(refused)
+  const [lapsed] = parseRows<{ message_id: string }>(rows, 'lapsed')
+  if (lapsed) return { outcome: 'lapsed', messageId: lapsed.message_id }
+  const [turn] = parseRows<{
+    session_id: string
+    created: boolean
+    epoch: number
+    question: MessageRecord
+    answer_sequence_number: number
+    opened_at: string
+  }>(rows, 'turn')
+  if (turn === undefined) throw new Error('opening returned neither a turn nor a reason')
+  return {
+    outcome: 'opened',
+    sessionId: turn.session_id,
+    created: turn.created,
+    epoch: turn.epoch,
+    question: turn.question,
+    answerSequenceNumber: turn.answer_sequence_number,
+    openedAt: turn.opened_at,
+    history: parseRows<StoredMessage>(rows, 'history').reverse(),
+  }
+}
+
+const turnBody = (request: TurnRequest) => ({
   session_id: request.sessionId,
   thread_id: request.threadId,
   owner: request.owner,
@@ -38,10 +69,25 @@ const requestBody = (request: TurnRequest, options: PostgresHotStoreOptions) => 
   caller: request.idempotency?.caller,
   key: request.idempotency?.key,
   body_hash: request.idempotency?.bodyHash,
-  lease_seconds: options.leaseSeconds,
-  history_count: options.historyMessages,
-  history_bytes: HISTORY_BYTES,
 })
+
+/** Cuts batches so that each fits into a row; the same events are always cut in the same places. */
+export function fitRows(batches: readonly EventBatch[]): EventBatch[] {
+  return batches.flatMap(({ first, events }) => {
+    const rows: EventBatch[] = []
+    let bytes = Number.POSITIVE_INFINITY
+    for (const [index, event] of events.entries()) {
+      const size = Buffer.byteLength(JSON.stringify(event))
+      if (bytes + size > BATCH_BYTES) {
+        rows.push({ first: first + index, events: [] })
+        bytes = 0
+      }
+      rows.at(-1)?.events.push(event)
+      bytes += size
+    }
+    return rows
+  })
+}
 
 export interface PostgresHotStoreOptions {
   leaseSeconds: number
@@ -49,62 +95,164 @@ export interface PostgresHotStoreOptions {
 }
 
 export function openPostgresHotStore(database: Database, options: PostgresHotStoreOptions): HotStore {
+  const { leaseSeconds, historyMessages } = options
+  const opening = {
+    lease_seconds: leaseSeconds,
+    history_count: historyMessages,
+    history_bytes: RESPONSE_BYTES,
+  }
   return {
-    leaseSeconds: options.leaseSeconds,
+    leaseSeconds,
+    paceMs: PACE_MS,
 
     async openTurn(request) {
       const rows = await database.callFor<Row>(request.tenant, 'open_turn', [
-        { jsonb: requestBody(request, options) },
+        { jsonb: { ...turnBody(request), ...opening } },
       ])
-      const [refused] = parseRows<Parameters<typeof refuse>[0]>(rows, 'refused')
-      if (refused) throw refuse(refused)
-      const [claimed] = parseRows<Record<string, string> & { body_matches: boolean }>(rows, 'claimed')
-      if (claimed)
-        return {
-          outcome: 'claimed',
-          bodyMatches: claimed.body_matches,
-          sessionId: claimed.session_id,
-          userMessageId: claimed.user_message_id,
-          messageId: claimed.message_id,
-        } as ClaimedTurn
-      const [turn] = parseRows<{
+      const [claimed] = parseRows<{
+        body_matches: boolean
         session_id: string
-        created: boolean
-        epoch: number
-        question: MessageRecord
-        answer_sequence_number: number
-        opened_at: string
-      }>(rows, 'turn')
-      if (turn === undefined) throw new Error('open_turn returned neither a turn nor a reason')
+        user_message_id: string
+        message_id: string
+      }>(rows, 'claimed')
+      if (claimed === undefined) return toOpened(rows)
       return {
-        outcome: 'opened',
-        sessionId: turn.session_id,
-        created: turn.created,
-        epoch: turn.epoch,
-        question: turn.question,
-        answerSequenceNumber: turn.answer_sequence_number,
-        openedAt: turn.opened_at,
-        history: parseRows<StoredMessage>(rows, 'history').reverse(),
-        rescued: parseRows<MessageRecord>(rows, 'rescued'),
-      } satisfies OpenedTurn
+        outcome: 'claimed',
+        bodyMatches: claimed.body_matches,
+        sessionId: claimed.session_id,
+        userMessageId: claimed.user_message_id,
+        messageId: claimed.message_id,
+      }
     },
 
-    async renewLease({ tenant, messageId, epoch }) {
-      const [row] = await database.callFor<{ renew_lease: boolean }>(tenant, 'renew_lease', [
-        { uuid: messageId },
-        { integer: epoch },
-        { 'double precision': options.leaseSeconds },
-      ])
-      return row?.renew_lease ?? false
+    async reopenTurn({ tenant, ownedBy, target, messageId }) {
+      const body = { target, message_id: messageId, owned_by: ownedBy, ...opening }
+      return toOpened(await database.callFor<Row>(tenant, 'reopen_turn', [{ jsonb: body }]))
     },
 
-    async finishTurn({ tenant, messageId, epoch }, answer) {
-      const [row] = await database.callFor<{ finish_turn: number | null }>(tenant, 'finish_turn', [
+    async append({ tenant, messageId, epoch }, batches) {
+      const [row] = await database.callFor<{ held: boolean; stop_requested: boolean }>(
+        tenant,
+        'append_events',
+        [
+          { uuid: messageId },
+          { integer: epoch },
+          { 'double precision': leaseSeconds },
+          { jsonb: fitRows(batches) },
+        ],
+      )
+      return { held: row?.held ?? false, stopRequested: row?.stop_requested ?? false }
+    },
+
+    async close({ tenant, messageId, epoch }, batches, answer) {
+      const [row] = await database.callFor<{ close_turn: number | null }>(tenant, 'close_turn', [
         { uuid: messageId },
         { integer: epoch },
+        { 'double precision': leaseSeconds },
+        { jsonb: fitRows(batches) },
         { jsonb: answer },
       ])
-      return row?.finish_turn ?? undefined
+      return row?.close_turn ?? undefined
+    },
+
+    async finish({ tenant, messageId, epoch }, terminal) {
+      const [row] = await database.callFor<{ finish_turn: boolean }>(tenant, 'finish_turn', [
+        { uuid: messageId },
+        { integer: epoch },
+        { integer: terminal.id },
+        { jsonb: terminal.event },
+      ])
+      return row?.finish_turn ?? false
+    },
+
+    async takeOver(tenant, messageId) {
+      const rows = await database.callFor<Row>(tenant, 'take_over_turn', [
+        { uuid: messageId },
+        { 'double precision': leaseSeconds },
+      ])
+      const [turn] = parseRows<{
+        epoch: number
+        state: 'running' | 'closing'
+        session_id: string
+        thread_id: string
+        user_id: string
+        question_id: string
+        question: MessageRecord | null
+        answer: MessageRecord | null
+        sequence_number: number
+        opened_at: string
+      }>(rows, 'turn')
+      if (turn === undefined) return undefined
+      const [saved] = parseRows<MessageRecord>(rows, 'saved')
+      return {
+        saved,
+        turn: {
+          lease: { tenant, messageId, epoch: turn.epoch },
+          state: turn.state,
+          sessionId: turn.session_id,
+          threadId: turn.thread_id,
+          userId: turn.user_id,
+          questionId: turn.question_id,
+          question: turn.question ?? undefined,
+          answer: turn.answer ?? undefined,
+          answerSequenceNumber: turn.sequence_number,
+          openedAt: turn.opened_at,
+        },
+      }
+    },
+
+    async readLog(tenant, ownedBy, messageId, after) {
+      const rows = await database.callFor<Row>(tenant, 'read_reply', [
+        { text: ownedBy },
+        { uuid: messageId },
+        { integer: after },
+        { integer: RESPONSE_BYTES },
+      ])
+      const [turn] = parseRows<{ state: string; lapsed: boolean; user_id: string; erased: boolean }>(
+        rows,
+        'turn',
+      )
+      if (turn === undefined) return undefined
+      return {
+        finished: turn.state === 'finished',
+        lapsed: turn.lapsed,
+        erased: turn.erased,
+        userId: turn.user_id,
+        events: parseRows<{ first: number; events: ReplyEvent[] }>(rows, 'events')
+          .flatMap(({ first, events }) => events.map((event, index) => ({ id: first + index, event })))
+          .filter(({ id }) => id > after),
+      }
+    },
+
+    async requestStop(tenant, ownedBy, messageId) {
+      const [row] = await database.callFor<{ state: string; lapsed: boolean }>(tenant, 'request_stop', [
+        { text: ownedBy },
+        { uuid: messageId },
+      ])
+      return row && { finished: row.state !== 'running', lapsed: row.lapsed }
+    },
+
+    async unfinished(watched) {
+      const rows = await database.call<{
+        company_id: string
+        platform: string
+        message_id: string
+        lapses_in_seconds: number
+      }>('unfinished_turns', [
+        {
+          jsonb: watched.map(({ companyId, platform, messageId }) => ({
+            company_id: companyId,
+            platform,
+            message_id: messageId,
+          })),
+        },
+      ])
+      return rows.map((row) => ({
+        companyId: row.company_id,
+        platform: row.platform,
+        messageId: row.message_id,
+        lapsesInSeconds: row.lapses_in_seconds,
+      }))
     },
 
     async readTurn(tenant, questionId, answerId) {

@@ -87,6 +87,12 @@ export function splitStatements(sql: string): string[] {
   return statements
 }
 
+/** The first word of a statement in lower case, which is what kind of statement it is; empty where there is none. */
+export function firstWord(statement: string): string {
+  for (const { kind, text } of tokensOf(statement)) if (kind === 'word') return text.toLowerCase()
+  return ''
+}
+
 const ROUTINE_HEAD = /^create (or replace )?(function|procedure)$/
 
 /** How deep a statement is in parentheses, or in the body of a routine that is written as plain SQL. */

@@ -1,39 +1,56 @@
-/** The durable queue between answering and saving. A record that `send` acknowledged is never lost. */
-import { SendMessageCommand, SQSClient, type SQSClientConfig } from '@aws-sdk/client-sqs'
-import { CodedError, type MessageRecord } from '../protocol.ts'
+/** The durable queue between answering and saving. What `send` acknowledged is never lost. */
+import {
+  ChangeMessageVisibilityBatchCommand,
+  SendMessageBatchCommand,
+  SendMessageCommand,
+  SQSClient,
+} from '@aws-sdk/client-sqs'
+import { CodedError, type QueueBody, type QueueMessage, type Tenant } from '../protocol.ts'
 
 export interface TurnQueue {
-  /** Resolves once the records are durable; throws CodedError `unavailable` where they are not. */
-  send(records: readonly MessageRecord[]): Promise<void>
+  /** Resolves once all of them (at most 10) are durable; throws CodedError `unavailable` where one is not. */
+  send(messages: readonly QueueMessage[]): Promise<void>
 }
 
-/** Sending is on the way to the first token and to `done`: rather fail and say so than hang. */
-const SEND_TIMEOUT_MS = 3_000
+/** Sending is on the way to the first token and to `done`: rather spool and go on than hang. */
+const CONNECT_TIMEOUT_MS = 1_000
+const REQUEST_TIMEOUT_MS = 3_000
 
 // SQS refuses what XML 1.0 does; JSON.stringify escapes all of it but these two.
 const NOT_IN_XML = /[\uFFFE\uFFFF]/g
-export const encodeRecords = (records: readonly MessageRecord[]): string =>
-  JSON.stringify(records).replace(NOT_IN_XML, (character) => `\\u${character.charCodeAt(0).toString(16)}`)
+export const encodeBody = (body: QueueBody): string =>
+  JSON.stringify(body).replace(NOT_IN_XML, (character) => `\\u${character.charCodeAt(0).toString(16)}`)
 
-export function openTurnQueue(options: { queueUrl: string; client?: SQSClientConfig }): TurnQueue {
-  const client = new SQSClient({
-    maxAttempts: 3,
-    requestHandler: { connectionTimeout: SEND_TIMEOUT_MS, requestTimeout: SEND_TIMEOUT_MS },
-    ...options.client,
+// SQS allows 128 characters of a small alphabet; a tenant's name may be anything.
+const tenantGroup = ({ companyId, platform }: Tenant): string =>
+  Buffer.from(JSON.stringify([companyId, platform]))
+    .toString('base64url')
+    .slice(0, 128)
+
+const openClient = (): SQSClient =>
+  new SQSClient({
+    maxAttempts: 2,
+    requestHandler: { connectionTimeout: CONNECT_TIMEOUT_MS, requestTimeout: REQUEST_TIMEOUT_MS },
   })
+
+export function openTurnQueue(queueUrl: string): TurnQueue {
+  const client = openClient()
   return {
-    async send(records) {
-      const [first] = records
-      if (first === undefined) return
+    async send(messages) {
       try {
-        await client.send(
-          new SendMessageCommand({
-            QueueUrl: options.queueUrl,
-            MessageBody: encodeRecords(records),
-            // On a standard queue a group is fairness between tenants, not order.
-            MessageGroupId: tenantGroup(first),
+        const { Failed = [] } = await client.send(
+          new SendMessageBatchCommand({
+            QueueUrl: queueUrl,
+            Entries: messages.map(({ tenant, body, delaySeconds }, index) => ({
+              Id: String(index),
+              MessageBody: encodeBody(body),
+              // On a standard queue a group is fairness between tenants, not order.
+              MessageGroupId: tenantGroup(tenant),
+              ...(delaySeconds === undefined ? {} : { DelaySeconds: delaySeconds }),
+            })),
           }),
         )
+        if (Failed.length > 0) throw new Error(`refused: ${Failed.map(({ Code }) => Code).join(', ')}`)
       } catch (cause) {
         throw new CodedError('unavailable', 'The turn could not be queued.', { cause })
       }
@@ -41,6 +58,57 @@ export function openTurnQueue(options: { queueUrl: string; client?: SQSClientCon
   }
 }
 
-// SQS allows 128 characters of a small alphabet; a tenant's name may be anything.
-const tenantGroup = ({ company_id, platform }: MessageRecord): string =>
-  Buffer.from(`${company_id}/${platform}`).toString('base64url').slice(0, 128)
+/** A message of the turns queue as its consumer has it in hand. */
+export interface Delivery {
+  id: string
+  receiptHandle: string
+  body: string
+  /** How often it was received, this time included. */
+  receiveCount: number
+  /** Milliseconds since the epoch. */
+  sentAt: number
+}
+
+export interface DeliveryDesk {
+  /** Moves a message that can never be saved to the dead letters, with the reason. The caller then forgets it. */
+  bury(delivery: Delivery, reason: string): Promise<void>
+  /** Has messages come back after a while, 0 to 43,200 seconds. Those that cannot be told come back sooner. */
+  postpone(deliveries: readonly Delivery[], seconds: number): Promise<void>
+}
+
+/** What one call takes. */
+const VISIBILITY_BATCH = 10
+
+export function openDeliveryDesk(options: { queueUrl: string; deadQueueUrl: string }): DeliveryDesk {
+  const client = openClient()
+  return {
+    async bury(delivery, reason) {
+      await client.send(
+        new SendMessageCommand({
+          QueueUrl: options.deadQueueUrl,
+          MessageBody: delivery.body,
+          MessageAttributes: {
+            reason: { DataType: 'String', StringValue: reason },
+            originalMessageId: { DataType: 'String', StringValue: delivery.id },
+          },
+        }),
+      )
+    },
+    async postpone(deliveries, seconds) {
+      const batches = Array.from({ length: Math.ceil(deliveries.length / VISIBILITY_BATCH) }, (_, index) =>
+        deliveries.slice(index * VISIBILITY_BATCH, (index + 1) * VISIBILITY_BATCH),
+      )
+      for (const batch of batches)
+        await client.send(
+          new ChangeMessageVisibilityBatchCommand({
+            QueueUrl: options.queueUrl,
+            Entries: batch.map(({ receiptHandle }, index) => ({
+              Id: String(index),
+              ReceiptHandle: receiptHandle,
+              VisibilityTimeout: seconds,
+            })),
+          }),
+        )
+    },
+  }
+}

@@ -21,7 +21,7 @@ begin
   if found then
     return;
   end if;
-  select case when t.message_id = p_id then t.answer else t.question end into v_record
+  select case when t.message_id <> p_id then t.question when t.state = 'finished' then t.answer end into v_record
   from public.chat_turns t
   where t.company_id = p_company_id and t.platform = p_platform
     and (t.message_id = p_id or (t.question_id = p_id and t.question is not null));

@@ -21,7 +21,9 @@ begin
   for v_message in
     with unsaved as (
       select (turnkeep.unsaved_message(r.record)).* from public.chat_turns t
-      cross join lateral (values (t.question_id, t.question), (t.message_id, t.answer)) as r (id, record)
+      cross join lateral (values
+        (t.question_id, t.question), (t.message_id, case when t.state = 'finished' then t.answer end)
+      ) as r (id, record)
       where t.company_id = p_company_id and t.platform = p_platform and t.session_id = p_session_id
         and (p_thread_id is null or t.thread_id = p_thread_id) and r.record is not null
         and not exists (

@@ -12,7 +12,7 @@ begin
   order by m.created_at desc, m.id desc limit 1;
   select * into v_recent from public.chat_turns t
   where t.company_id = p_company_id and t.platform = p_platform and t.session_id = p_session_id
-    and t.thread_id = p_thread_id and t.answer is not null
+    and t.thread_id = p_thread_id and t.state = 'finished'
     and not exists (
       select 1 from public.chat_messages m
       where m.company_id = t.company_id and m.platform = t.platform and m.id = t.message_id
@@ -23,37 +23,6 @@ begin
   elsif v_saved.id is not null then
     return next v_saved;
   end if;
-end $$;
-
--- Ends the turns of a thread whose lease has run out: their writer is gone. What it left becomes an interrupted
--- answer. Returns the records that must reach the queue, since nobody knows how far the writer came.
-create or replace function turnkeep.rescue_lapsed_turns(p_company_id text, p_platform text, p_session_id uuid, p_thread_id text)
-returns setof jsonb
-language plpgsql as $$
-declare
-  v_turn public.chat_turns;
-begin
-  for v_turn in
-    update public.chat_turns t
-    set state = 'finished', epoch = t.epoch + 1, finished_at = clock_timestamp(),
-      answer = jsonb_build_object(
-        'company_id', t.company_id, 'platform', t.platform, 'id', t.message_id, 'session_id', t.session_id,
-        'thread_id', t.thread_id, 'role', 'assistant', 'content', '', 'content_key', null,
-        'status', 'interrupted', 'token_count', 0, 'response_time_ms', null, 'model', null, 'sources', '[]'::jsonb,
-        'metadata', '{}'::jsonb, 'parent_message_id', t.question_id, 'sequence_number', t.sequence_number,
-        'created_at', t.opened_at, 'user_id', t.user_id
-      )
-    where t.company_id = p_company_id and t.platform = p_platform and t.session_id = p_session_id
-      and t.thread_id = p_thread_id and t.state = 'running' and t.lease_until <= clock_timestamp()
-    returning t.*
-  loop
-    update public.chat_sessions s set message_count = s.message_count + 1
-    where s.company_id = p_company_id and s.platform = p_platform and s.id = p_session_id;
-    if v_turn.question is not null then
-      return next v_turn.question;
-    end if;
-    return next v_turn.answer;
-  end loop;
 end $$;
 
 -- Up to p_count messages, newest first, from p_from towards the first question. Deleted and empty ones are passed
@@ -85,9 +54,9 @@ end $$;
 --   claims the idempotency key, finds or makes the session, takes the thread, and places the question.
 -- Rows come back by kind:
 --   turn     {session_id, created, epoch, question, answer_sequence_number, opened_at}, followed by
---   history  the messages before the question, newest first, and
---   rescued  records of a turn whose writer had died, for the queue;
+--   history  the messages before the question, newest first;
 --   claimed  {body_matches, session_id, user_message_id, message_id}: the key names a turn already;
+--   lapsed   {message_id}: a turn in the way has lost its writer; rescue it and come again. Nothing was changed;
 --   refused  {code, field?, message_id?}: nothing was changed.
 -- p_request: session_id (of the session or for a new one), session_exists (the client named it), owner (the user a
 --   new session belongs to), owned_by (null, or the only user whose session will do), caller (whose keys these
@@ -106,8 +75,7 @@ declare
   v_claim public.idempotency_keys;
   v_session public.chat_sessions;
   v_parent public.chat_messages;
-  v_busy uuid;
-  v_rescued jsonb[];
+  v_busy public.chat_turns;
   v_created boolean := false;
   v_position integer;
   v_now timestamptz;
@@ -158,25 +126,28 @@ begin
       raise exception using errcode = 'TK001', message = 'ended', detail = '{}';
     end if;
 
-    v_rescued := array(select turnkeep.rescue_lapsed_turns(p_company_id, p_platform, v_session_id, v_thread_id));
+    -- Without a parent the thread takes one answer at a time; a named parent only must not be running itself.
+    select t.* into v_busy from public.chat_turns t
+    where t.company_id = p_company_id and t.platform = p_platform and t.session_id = v_session_id
+      and t.thread_id = v_thread_id and t.state <> 'finished'
+      and (not p_request ? 'parent_message_id' or t.message_id = v_parent_id)
+    order by t.lease_until desc limit 1;
+    if found and v_busy.lease_until <= clock_timestamp() then
+      raise exception using errcode = 'TK001', message = 'lapsed',
+        detail = jsonb_build_object('message_id', v_busy.message_id)::text;
+    elsif found and not p_request ? 'parent_message_id' then
+      raise exception using errcode = 'TK001', message = 'reply_in_progress',
+        detail = jsonb_build_object('message_id', v_busy.message_id)::text;
+    end if;
 
-    if p_request ? 'parent_message_id' then
-      if v_parent_id is not null then
-        select * into v_parent from turnkeep.find_message(p_company_id, p_platform, v_parent_id);
-        if not found or v_parent.session_id <> v_session_id or v_parent.thread_id <> v_thread_id
-          or v_parent.role <> 'assistant' or v_parent.is_deleted then
-          raise exception using errcode = 'TK001', message = 'invalid_request', detail = '{"field": "parentMessageId"}';
-        end if;
-      end if;
-    else
-      select t.message_id into v_busy from public.chat_turns t
-      where t.company_id = p_company_id and t.platform = p_platform and t.session_id = v_session_id
-        and t.thread_id = v_thread_id and t.state = 'running' limit 1;
-      if found then
-        raise exception using errcode = 'TK001', message = 'reply_in_progress',
-          detail = jsonb_build_object('message_id', v_busy)::text;
-      end if;
+    if not p_request ? 'parent_message_id' then
       select * into v_parent from turnkeep.newest_answer(p_company_id, p_platform, v_session_id, v_thread_id);
+    elsif v_parent_id is not null then
+      select * into v_parent from turnkeep.find_message(p_company_id, p_platform, v_parent_id);
+      if not found or v_parent.session_id <> v_session_id or v_parent.thread_id <> v_thread_id
+        or v_parent.role <> 'assistant' or v_parent.is_deleted then
+        raise exception using errcode = 'TK001', message = 'invalid_request', detail = '{"field": "parentMessageId"}';
+      end if;
     end if;
 
     v_now := date_trunc('milliseconds', clock_timestamp());
@@ -195,7 +166,8 @@ begin
     where s.company_id = p_company_id and s.platform = p_platform and s.id = v_session_id;
   exception when sqlstate 'TK001' then
     get stacked diagnostics v_code = message_text, v_detail = pg_exception_detail;
-    return query select 'refused', v_detail::jsonb || jsonb_build_object('code', v_code);
+    return query select case v_code when 'lapsed' then 'lapsed' else 'refused' end,
+      v_detail::jsonb || jsonb_build_object('code', v_code);
     return;
   end;
 
@@ -204,5 +176,4 @@ begin
     'answer_sequence_number', v_position + 1, 'opened_at', v_now);
   return query select 'history', to_jsonb(m) from turnkeep.history(
     p_company_id, p_platform, v_parent.id, (p_request ->> 'history_count')::integer, (p_request ->> 'history_bytes')::integer) m;
-  return query select 'rescued', r from unnest(v_rescued) r;
 end $$;

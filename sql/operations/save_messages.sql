@@ -4,10 +4,36 @@ language sql immutable as $$
   select case p_status when 'complete' then 3 when 'stopped' then 2 when 'interrupted' then 1 else 0 end
 $$;
 
+-- Forgets turns that ended a day ago and are saved: their logs can no longer be resumed. It rides on saving, so that
+-- nothing has to wake a database that nobody uses; bounded, so that it never delays a batch for long.
+create or replace function turnkeep.sweep_turns(p_company_id text, p_platform text) returns void
+language plpgsql as $$
+declare
+  v_old uuid[];
+begin
+  v_old := array(
+    select t.message_id from public.chat_turns t
+    where t.company_id = p_company_id and t.platform = p_platform and t.state = 'finished'
+      and t.finished_at < now() - interval '24 hours'
+      and exists (
+        select 1 from public.chat_messages m
+        where m.company_id = t.company_id and m.platform = t.platform and m.id = t.message_id
+      )
+    order by t.finished_at limit 200
+  );
+  if v_old <> '{}' then
+    delete from public.chat_reply_events e
+    where e.company_id = p_company_id and e.platform = p_platform and e.message_id = any (v_old);
+    delete from public.chat_turns t
+    where t.company_id = p_company_id and t.platform = p_platform and t.message_id = any (v_old);
+  end if;
+end $$;
+
 -- Saves a batch of message records of any tenants in one statement. Repeating it, in any order and any split,
 -- leaves the same rows: a message that is there is touched only by a better version of itself, and what people
--- have changed since (feedback, deletion, business fields) is never among the columns written here.
-create or replace function turnkeep.save_messages(p_records jsonb) returns void
+-- have changed since (feedback, deletion, business fields) is never among the columns written here. Returns how many
+-- records there were.
+create or replace function turnkeep.save_messages(p_records jsonb) returns integer
 language plpgsql as $$
 declare
   v_tenant record;
@@ -45,5 +71,8 @@ begin
     on conflict (company_id, platform, id) do update
     set last_active_at = excluded.last_active_at, expires_at = excluded.expires_at
     where excluded.last_active_at > session.last_active_at;
+
+    perform turnkeep.sweep_turns(v_tenant.company_id, v_tenant.platform);
   end loop;
+  return jsonb_array_length(p_records); -- The Data API cannot return nothing.
 end $$;

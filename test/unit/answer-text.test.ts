@@ -20,7 +20,9 @@ test('a half that stays alone and a NUL become U+FFFD', () => {
 })
 
 test('however a text is cut, what was given out is the text, and can be stored', () => {
-  const units = fc.array(fc.constantFrom('a', '가', '\ud83d', '\ude00', '\0', '\uFFFF', '\n'), { maxLength: 12 })
+  const units = fc.array(fc.constantFrom('a', '가', '\ud83d', '\ude00', '\0', '\uFFFF', '\n'), {
+    maxLength: 12,
+  })
   fc.assert(
     fc.property(fc.array(units), (pieces) => {
       const answer = answerText()

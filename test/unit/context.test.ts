@@ -2,7 +2,8 @@ import { expect, test } from 'vitest'
 import { buildContext, estimateTokens } from '../../lambdas/replies/context.ts'
 import type { StoredMessage } from '../../lambdas/services/hot-store.ts'
 
-const message = (role: 'user' | 'assistant', content: string): StoredMessage => ({ role, content }) as StoredMessage
+const message = (role: 'user' | 'assistant', content: string): StoredMessage =>
+  ({ role, content }) as StoredMessage
 const conversation = [
   message('user', '첫 질문'),
   message('assistant', '첫 답변'),

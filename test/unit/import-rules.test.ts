@@ -15,7 +15,11 @@ const rules: Rule[] = [
   { from: 'lambdas/protocol.ts', may: [] },
   { from: 'lambdas/services/', may: ['lambdas/services/', 'lambdas/protocol.ts'] },
   { from: 'lambdas/runtime/', may: ['lambdas/runtime/', 'lambdas/protocol.ts'] },
-  ...features.map((from) => ({ from, may: [...features, 'lambdas/protocol.ts'], types: ['lambdas/services/'] })),
+  ...features.map((from) => ({
+    from,
+    may: [...features, 'lambdas/protocol.ts'],
+    types: ['lambdas/services/'],
+  })),
   {
     from: 'lambdas/handlers/',
     may: ['lambdas/runtime/', 'lambdas/services/', ...features, 'lambdas/protocol.ts'],
@@ -59,7 +63,8 @@ function importsOf(file: string): Import[] {
 const files = globSync('{bin,lib,lambdas,local,web,bench}/**/*.{ts,tsx}', { exclude: ['web/dist/**'] })
 const imports = files.flatMap(importsOf)
 const inside = /^(bin|lib|lambdas|local|web|bench|test)\//
-const under = (prefixes: string[], target: string): boolean => prefixes.some((prefix) => target.startsWith(prefix))
+const under = (prefixes: string[], target: string): boolean =>
+  prefixes.some((prefix) => target.startsWith(prefix))
 
 describe('imports', () => {
   test('every file that rules speak of was read', () => {
@@ -95,12 +100,19 @@ describe('imports', () => {
     for (const { file, target } of imports)
       if (file.startsWith('lambdas/') && target.startsWith('@aws-sdk/'))
         owners.set(target, (owners.get(target) ?? new Set()).add(file))
-    for (const [client, owning] of owners) expect([client, [...owning]]).toEqual([client, [expect.any(String)]])
-    expect([...owners.values()].flatMap((owning) => [...owning]).every((file) => file.startsWith('lambdas/services/'))).toBe(true)
+    for (const [client, owning] of owners)
+      expect([client, [...owning]]).toEqual([client, [expect.any(String)]])
+    expect(
+      [...owners.values()]
+        .flatMap((owning) => [...owning])
+        .every((file) => file.startsWith('lambdas/services/')),
+    ).toBe(true)
   })
 
   test('no file imports itself through others', () => {
-    const graph = new Map(files.map((file) => [file, imports.filter((one) => one.file === file && !one.typesOnly)]))
+    const graph = new Map(
+      files.map((file) => [file, imports.filter((one) => one.file === file && !one.typesOnly)]),
+    )
     const done = new Set<string>()
     const visit = (file: string, path: string[]): void => {
       expect(path, `cycle: ${[...path, file].join(' -> ')}`).not.toContain(file)
@@ -113,7 +125,9 @@ describe('imports', () => {
 
   test('the environment is read in the configuration file, bin, local and bench alone', () => {
     const allowed = ['lambdas/runtime/config.ts', 'bin/', 'local/', 'bench/']
-    const wrong = files.filter((file) => !under(allowed, file) && readFileSync(file, 'utf8').includes('process.env'))
+    const wrong = files.filter(
+      (file) => !under(allowed, file) && readFileSync(file, 'utf8').includes('process.env'),
+    )
     expect(wrong).toEqual([])
   })
 })

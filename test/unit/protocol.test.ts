@@ -1,9 +1,14 @@
 import fc from 'fast-check'
 import * as v from 'valibot'
 import { describe, expect, test } from 'vitest'
-import { chatRequestSchema, CodedError, countCharacters, sessionPatchSchema } from '../../lambdas/protocol.ts'
+import {
+  type CodedError,
+  chatRequestSchema,
+  countCharacters,
+  sessionPatchSchema,
+} from '../../lambdas/protocol.ts'
 import { check } from '../../lambdas/runtime/http.ts'
-import { encodeRecords } from '../../lambdas/services/turn-queue.ts'
+import { encodeBody } from '../../lambdas/services/turn-queue.ts'
 
 const problems = (input: unknown, schema: v.GenericSchema<unknown, unknown> = chatRequestSchema) => {
   try {
@@ -22,10 +27,26 @@ describe('a chat request', () => {
     ['a number for a message', { message: 5 }, [{ field: 'message', message: 'must be string' }]],
     ['a blank message', { message: ' \n\t　' }, [{ field: 'message', message: 'must not be blank' }]],
     ['NUL', { message: 'a\0' }, [{ field: 'message', message: 'must not contain NUL or a lone surrogate' }]],
-    ['a lone surrogate', { message: '\ud83d' }, [{ field: 'message', message: 'must not contain NUL or a lone surrogate' }]],
-    ['a session id that is none', { message: 'a', sessionId: '1' }, [{ field: 'sessionId', message: 'must be a UUID' }]],
-    ['an unknown field', { message: 'a', sessionID: 'x' }, [{ field: 'sessionID', message: 'is not a known field' }]],
-    ['a list for metadata', { message: 'a', metadata: [] }, [{ field: 'metadata', message: 'must be an object' }]],
+    [
+      'a lone surrogate',
+      { message: '\ud83d' },
+      [{ field: 'message', message: 'must not contain NUL or a lone surrogate' }],
+    ],
+    [
+      'a session id that is none',
+      { message: 'a', sessionId: '1' },
+      [{ field: 'sessionId', message: 'must be a UUID' }],
+    ],
+    [
+      'an unknown field',
+      { message: 'a', sessionID: 'x' },
+      [{ field: 'sessionID', message: 'is not a known field' }],
+    ],
+    [
+      'a list for metadata',
+      { message: 'a', metadata: [] },
+      [{ field: 'metadata', message: 'must be an object' }],
+    ],
     [
       'too much metadata',
       { message: 'a', metadata: { a: '가'.repeat(3_000) } },
@@ -50,7 +71,11 @@ describe('a chat request', () => {
   })
 
   test('needs only a message', () => {
-    expect(v.parse(chatRequestSchema, { message: '안녕' })).toEqual({ message: '안녕', threadId: 'main', metadata: {} })
+    expect(v.parse(chatRequestSchema, { message: '안녕' })).toEqual({
+      message: '안녕',
+      threadId: 'main',
+      metadata: {},
+    })
   })
 })
 
@@ -70,8 +95,8 @@ test('characters are counted as people count them, without half pairs', () => {
 })
 
 test('a queue body holds nothing that XML forbids and is the same JSON', () => {
-  const records = [{ content: 'a\uFFFE\uFFFF\u0001😀\u2028' }] as never
-  const body = encodeRecords(records)
+  const records = { records: [{ content: 'a\uFFFE\uFFFF\u0001😀\u2028' }] } as never
+  const body = encodeBody(records)
   // biome-ignore lint/suspicious/noControlCharactersInRegex: these are the characters that SQS refuses
   expect(body).not.toMatch(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\uFFFE\uFFFF]/)
   expect(JSON.parse(body)).toEqual(records)

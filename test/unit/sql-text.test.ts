@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { bindNamed, splitStatements } from '../../lambdas/services/sql-text.ts'
+import { bindNamed, firstWord, splitStatements } from '../../lambdas/services/sql-text.ts'
 
 const bind = (sql: string) => bindNamed(sql, (name) => `<${name}>`)
 
@@ -63,6 +63,14 @@ describe('splitStatements', () => {
     const long = `select '${"it''s; ".repeat(150_000)}'`
     expect(splitStatements(`${long}; select 2`)).toEqual([long, 'select 2'])
   })
+})
+
+test.each([
+  ['-- select\n/* insert */ COPY t from stdin', 'copy'],
+  ['(select 1)', 'select'],
+  ['-- nothing', ''],
+])('the first word of %j is %j', (sql, word) => {
+  expect(firstWord(sql)).toBe(word)
 })
 
 describe('bindNamed', () => {

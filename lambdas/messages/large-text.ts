@@ -1,0 +1,48 @@
+/** Texts that are too large for a row of the Data API stand in the bucket, with a pointer in their place. */
+import { createHash } from 'node:crypto'
+import { CodedError, type MessageRecord } from '../protocol.ts'
+import type { Bucket } from '../services/bucket.ts'
+
+/**
+ * Bytes of text, as JSON writes it, that may stand in a row. A row of the Data API holds 64 KB, and one that returns a
+ * turn holds its question and its answer, each with up to 8 KB of metadata and its sources.
+ */
+export const MAX_INLINE_BYTES = 24_576
+
+/** JSON writes a character as at most 6 bytes for each of its UTF-16 units. */
+const fitsInline = (text: string): boolean =>
+  text.length * 6 <= MAX_INLINE_BYTES || Buffer.byteLength(JSON.stringify(text)) <= MAX_INLINE_BYTES
+
+/** Named by the message and its text, so that writing twice is writing once and two versions never mix. */
+const objectKey = (
+  { company_id, platform, id }: Pick<MessageRecord, 'company_id' | 'platform' | 'id'>,
+  text: string,
+) =>
+  [
+    'content',
+    encodeURIComponent(company_id),
+    encodeURIComponent(platform),
+    id,
+    createHash('sha256').update(text).digest('hex').slice(0, 32),
+  ].join('/')
+
+type WithText = Pick<MessageRecord, 'company_id' | 'platform' | 'id' | 'content' | 'content_key'>
+
+/** The record as it may travel: unchanged when small, otherwise with its text moved to an object. */
+export async function stowText<Record extends WithText>(bucket: Bucket, record: Record): Promise<Record> {
+  if (fitsInline(record.content)) return record
+  const key = objectKey(record, record.content)
+  await bucket.put(key, record.content)
+  return { ...record, content: '', content_key: key }
+}
+
+/** The whole text of a record, wherever it stands. */
+export async function readText(
+  bucket: Bucket,
+  record: Pick<WithText, 'content' | 'content_key'>,
+): Promise<string> {
+  if (record.content_key === null) return record.content
+  const text = await bucket.get(record.content_key)
+  if (text === undefined) throw new CodedError('erased', 'The text of this message is gone.')
+  return text
+}

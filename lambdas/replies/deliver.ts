@@ -1,0 +1,140 @@
+/** What the turns queue delivers: records to save, turns to look after. Decides what becomes of each message. */
+import * as v from 'valibot'
+import { type RefusedItem, type SaveItem, saveItems } from '../messages/save.ts'
+import { type QueueBody, queueBodySchema } from '../protocol.ts'
+import type { Database } from '../services/database.ts'
+import type { WatchedTurn } from '../services/hot-store.ts'
+import type { Delivery, DeliveryDesk } from '../services/turn-queue.ts'
+import { spool } from './durable.ts'
+import type { Log } from './log.ts'
+import type { RescueServices } from './rescue.ts'
+import { lookAfter } from './watch.ts'
+
+export interface DeliverServices extends RescueServices {
+  database: Database
+  desk: DeliveryDesk
+}
+
+/** How long messages wait when Postgres cannot be reached: a little at first, a quarter of an hour in a long outage. */
+const FIRST_WAIT_SECONDS = 5
+const LONGEST_WAIT_SECONDS = 900
+/** SQS forgets after 14 days; halfway there a record moves to the spool, where it keeps. */
+const SPOOL_AFTER_MS = 7 * 24 * 3_600_000
+
+type Read = { delivery: Delivery; body: QueueBody | undefined }
+
+/** Returns the ids of messages that must come back. */
+export async function deliver(
+  services: DeliverServices,
+  deliveries: readonly Delivery[],
+  log: Log,
+): Promise<string[]> {
+  const read = deliveries.map((delivery): Read => ({ delivery, body: parse(delivery.body) }))
+  const saving = read.flatMap(({ delivery, body }): SaveItem[] =>
+    body && 'records' in body ? [{ id: delivery.id, records: body.records }] : [],
+  )
+  const watches = read.filter(({ body }) => body && 'watch' in body)
+  const watched = watches.flatMap(({ body }): WatchedTurn[] => (body && 'watch' in body ? [body.watch] : []))
+
+  const unreadable = read
+    .filter(({ body }) => body === undefined)
+    .map(({ delivery }) => ({ id: delivery.id, reason: 'unreadable' }))
+  const saved = await attempt(() => saveItems(services.database, saving), log)
+  const looked = await attempt(() => lookAfter(services, watched, log), log)
+
+  const byId = new Map(deliveries.map((delivery) => [delivery.id, delivery]))
+  const back = [
+    ...(await bury(services.desk, byId, [...unreadable, ...(saved ?? [])], log)),
+    ...(saved === undefined
+      ? await wait(
+          services,
+          byId,
+          saving.map(({ id }) => id),
+          log,
+        )
+      : []),
+    ...(looked === undefined
+      ? await wait(
+          services,
+          byId,
+          watches.map(({ delivery }) => delivery.id),
+          log,
+        )
+      : []),
+  ]
+  log.info('batch delivered', { messages: deliveries.length, comingBack: back.length })
+  return back
+}
+
+function parse(text: string): QueueBody | undefined {
+  try {
+    return v.parse(queueBodySchema, JSON.parse(text))
+  } catch {
+    return undefined
+  }
+}
+
+/** Undefined where it was not possible now. */
+async function attempt<Result>(work: () => Promise<Result>, log: Log): Promise<Result | undefined> {
+  try {
+    return await work()
+  } catch (error) {
+    log.error('delivery not possible now', { error })
+    return undefined
+  }
+}
+
+/** Refused for itself: it moves to the dead letters. What cannot be moved comes back. */
+async function bury(
+  desk: DeliveryDesk,
+  byId: Map<string, Delivery>,
+  refused: readonly RefusedItem[],
+  log: Log,
+): Promise<string[]> {
+  const back: string[] = []
+  for (const { id, reason } of refused) {
+    const delivery = byId.get(id)
+    if (delivery === undefined) continue
+    try {
+      await desk.bury(delivery, reason)
+      log.error('record dead-lettered', { queueMessageId: id, reason })
+    } catch (error) {
+      back.push(id)
+      log.error('record not dead-lettered', { queueMessageId: id, reason, error })
+    }
+  }
+  return back
+}
+
+/** Postgres cannot be reached, so nobody is to blame: messages wait in the queue, old ones in the spool. */
+async function wait(
+  { desk, bucket }: DeliverServices,
+  byId: Map<string, Delivery>,
+  ids: readonly string[],
+  log: Log,
+): Promise<string[]> {
+  const waiting: Delivery[] = []
+  for (const id of ids) {
+    const delivery = byId.get(id)
+    if (delivery === undefined) continue
+    if (Date.now() - delivery.sentAt < SPOOL_AFTER_MS || !(await spooled(bucket, delivery, log)))
+      waiting.push(delivery)
+  }
+  const receives = Math.max(1, ...waiting.map(({ receiveCount }) => receiveCount))
+  const seconds = Math.min(FIRST_WAIT_SECONDS * 2 ** (receives - 1), LONGEST_WAIT_SECONDS)
+  await desk.postpone(waiting, seconds).catch((error) => log.warn('messages not postponed', { error }))
+  return waiting.map(({ id }) => id)
+}
+
+async function spooled(bucket: DeliverServices['bucket'], delivery: Delivery, log: Log): Promise<boolean> {
+  const body = parse(delivery.body)
+  const first = body && ('records' in body ? body.records[0] : undefined)
+  if (body === undefined || first === undefined) return false
+  try {
+    await spool(bucket, [{ tenant: { companyId: first.company_id, platform: first.platform }, body }])
+    return true
+  } catch (error) {
+    log.error('old record not spooled', { queueMessageId: delivery.id, error })
+    return false
+  }
+}

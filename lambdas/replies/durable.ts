@@ -1,0 +1,56 @@
+/**
+ * Making records durable: in the queue or, where it refuses, in the spool, a prefix of the bucket that `maintain`
+ * empties into the queue again.
+ */
+import { createHash } from 'node:crypto'
+import { CodedError, type MessageRecord, type QueueMessage, type Tenant } from '../protocol.ts'
+import type { Bucket } from '../services/bucket.ts'
+import type { TurnQueue } from '../services/turn-queue.ts'
+import type { Log } from './log.ts'
+
+export const SPOOL_PREFIX = 'spool/'
+
+export interface DurableServices {
+  queue: TurnQueue
+  bucket: Bucket
+}
+
+const tenantOf = ({ company_id, platform }: MessageRecord): Tenant => ({ companyId: company_id, platform })
+
+/**
+ * Resolves once the records survive anything that happens to this process. A watched turn is looked at again after a
+ * while. Throws CodedError `unavailable` where neither
+ * queue nor bucket takes them.
+ */
+export async function makeDurable(
+  { queue, bucket }: DurableServices,
+  records: readonly MessageRecord[],
+  log: Log,
+  watch?: { messageId: string; delaySeconds: number },
+): Promise<void> {
+  const [first] = records
+  if (first === undefined) return
+  const tenant = tenantOf(first)
+  const messages: QueueMessage[] = [{ tenant, body: { records: [...records] } }]
+  if (watch)
+    messages.push({
+      tenant,
+      body: { watch: { ...tenant, messageId: watch.messageId } },
+      delaySeconds: watch.delaySeconds,
+    })
+  try {
+    await queue.send(messages)
+  } catch (error) {
+    await spool(bucket, messages).catch(() => {
+      throw new CodedError('unavailable', 'Neither queue nor spool took the turn.', { cause: error })
+    })
+    log.warn('turn spooled', { messageIds: records.map(({ id }) => id), error })
+  }
+}
+
+/** One object, written once: its name is its content's. */
+export async function spool(bucket: Bucket, messages: readonly QueueMessage[]): Promise<void> {
+  const text = JSON.stringify(messages)
+  const name = createHash('sha256').update(text).digest('hex')
+  await bucket.put(`${SPOOL_PREFIX}${name}.json`, text)
+}

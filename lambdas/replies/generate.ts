@@ -1,0 +1,165 @@
+/** The stages of an answer up to its last token: context, retrieval, model. */
+
+import { readText } from '../messages/large-text.ts'
+import {
+  CodedError,
+  type FinishReason,
+  type Locale,
+  type MessageStatus,
+  type ReplyEvent,
+  type ReplyStage,
+  type Source,
+  type Tenant,
+} from '../protocol.ts'
+import type { Bucket } from '../services/bucket.ts'
+import type { ChatModel, ModelUsage } from '../services/chat-model.ts'
+import type { StoredMessage } from '../services/hot-store.ts'
+import { answerText } from './answer-text.ts'
+import { buildContext, type ContextLimits, estimateTokens, type ReplyContext } from './context.ts'
+import type { Log } from './log.ts'
+import { stagePhrases } from './phrases.ts'
+import { type Failure, INTERRUPTED } from './terminal.ts'
+
+export interface GenerateServices {
+  model: ChatModel
+  bucket: Bucket
+  /** Passages for the question, best first. Absent: this environment has no knowledge to search. */
+  search?: (tenant: Tenant, question: string, history: readonly StoredMessage[]) => Promise<Source[]>
+}
+
+export interface GenerateRequest {
+  tenant: Tenant
+  messageId: string
+  question: string
+  history: readonly StoredMessage[]
+  limits: ContextLimits
+  locale: Locale
+  /** Resolves when the question is durable; no token leaves before. */
+  accepted: Promise<void>
+  /** Somebody asked to stop: what there is becomes the answer. */
+  stop: AbortSignal
+  /** This writer must end: what there is is kept as interrupted. */
+  abandon: AbortSignal
+  log: Log
+}
+
+/** What an answer came to, before it is known whether it could be saved. */
+export interface Generated {
+  text: string
+  sources: Source[]
+  status: MessageStatus
+  finishReason: FinishReason
+  /** Undefined where the answer did not fail. */
+  failure: Failure | undefined
+  model: string
+  promptTokens: number
+  completionTokens: number
+  contextLength: number
+}
+
+/** Longest text of one event: an event must fit into a row of the log, whatever the model sends at once. */
+const MAX_TOKEN_CHARACTERS = 4_000
+
+/** Never throws: what fails is part of what was generated. */
+export async function* generate(
+  services: GenerateServices,
+  request: GenerateRequest,
+): AsyncGenerator<ReplyEvent, Generated> {
+  const status = (stage: ReplyStage): ReplyEvent => ({
+    type: 'status',
+    stage,
+    message: stagePhrases[request.locale][stage],
+  })
+  const signal = AbortSignal.any([request.stop, request.abandon])
+  const text = answerText()
+  let context: ReplyContext = { messages: [], historyLength: 0 }
+  let sources: Source[] = []
+  let usage: ModelUsage | undefined
+  let model = services.model.name
+  let ending: Pick<Generated, 'status' | 'finishReason' | 'failure'>
+  try {
+    yield status('analyzing')
+    const history = await readHistory(services.bucket, request.history, request.log)
+    if (services.search) {
+      yield status('searching')
+      sources = await services.search(request.tenant, request.question, history)
+    }
+    context = buildContext(history, request.question, request.limits)
+    yield status('answering')
+    ending = { status: 'complete', finishReason: 'stop', failure: undefined }
+    for await (const part of services.model.stream(context.messages, signal)) {
+      await request.accepted
+      if (part.type === 'text') yield* tokens(text.add(part.content))
+      else {
+        ending.finishReason = part.finishReason
+        usage = part.usage
+        model = part.model
+      }
+    }
+    yield* tokens(text.end())
+    if (sources.length > 0) yield { type: 'sources', sources }
+  } catch (error) {
+    ending = await endingOf(error, request, text.text !== '')
+    if (ending.failure)
+      request.log.warn('answer failed', { messageId: request.messageId, code: ending.failure.code, error })
+  }
+  return {
+    ...ending,
+    text: text.text,
+    sources,
+    model,
+    promptTokens:
+      usage?.promptTokens ?? context.messages.reduce((sum, { content }) => sum + estimateTokens(content), 0),
+    completionTokens: usage?.completionTokens ?? estimateTokens(text.text),
+    contextLength: context.historyLength,
+  }
+}
+
+function* tokens(text: string): Generator<ReplyEvent> {
+  for (let from = 0; from < text.length; ) {
+    let to = Math.min(from + MAX_TOKEN_CHARACTERS, text.length)
+    // Never between the halves of a pair.
+    if (to < text.length && (text.codePointAt(to - 1) ?? 0) > 0xffff) to += 1
+    yield { type: 'token', content: text.slice(from, to) }
+    from = to
+  }
+}
+
+async function endingOf(
+  error: unknown,
+  { accepted, stop, abandon }: GenerateRequest,
+  spoken: boolean,
+): Promise<Pick<Generated, 'status' | 'finishReason' | 'failure'>> {
+  const interrupted = (failure: Failure) =>
+    ({ status: 'interrupted', finishReason: 'stop', failure }) as const
+  const durable = await accepted.then(
+    () => true,
+    () => false,
+  )
+  if (!durable) return interrupted({ code: 'not_saved', retryable: true })
+  if (abandon.aborted) return interrupted(INTERRUPTED)
+  if (stop.aborted) return { status: 'stopped', finishReason: 'stopped', failure: undefined }
+  if (!(error instanceof CodedError)) return interrupted({ code: 'internal', retryable: true })
+  if (spoken || error.code !== 'model_unavailable') return interrupted(INTERRUPTED)
+  return interrupted({
+    code: 'model_unavailable',
+    retryable: (error.details as { retryable: boolean }).retryable,
+  })
+}
+
+/** History with its large texts. One that cannot be read is left out rather than failing the answer. */
+async function readHistory(
+  bucket: Bucket,
+  history: readonly StoredMessage[],
+  log: Log,
+): Promise<StoredMessage[]> {
+  const read = history.map(async (message) => {
+    try {
+      return { ...message, content: await readText(bucket, message) }
+    } catch (error) {
+      log.warn('large message left out of the context', { messageId: message.id, error })
+      return undefined
+    }
+  })
+  return (await Promise.all(read)).filter((message) => message !== undefined)
+}

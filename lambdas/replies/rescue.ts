@@ -1,0 +1,89 @@
+/** Ending the turn of a writer that is gone, once, whoever meets it first. */
+import { stowText } from '../messages/large-text.ts'
+import type { Locale, MessageRecord, NumberedEvent, Source, Tenant } from '../protocol.ts'
+import type { HotStore, TakenTurn } from '../services/hot-store.ts'
+import { estimateTokens } from './context.ts'
+import { type DurableServices, makeDurable } from './durable.ts'
+import type { Log } from './log.ts'
+import { stagePhrases } from './phrases.ts'
+import { answerRecord } from './records.ts'
+import { terminalOf } from './terminal.ts'
+
+export interface RescueServices extends DurableServices {
+  hotStore: HotStore
+}
+
+/**
+ * Takes over a turn whose lease has run out and ends it: with the answer its writer had closed it with, or with what
+ * the log holds as an interrupted answer. False when there was nothing to rescue or somebody else is at it. Throws
+ * CodedError `unavailable` when it cannot be made durable now; its new lease runs out too, and the next one tries.
+ */
+export async function rescue(
+  services: RescueServices,
+  tenant: Tenant,
+  messageId: string,
+  log: Log,
+): Promise<boolean> {
+  const taken = await services.hotStore.takeOver(tenant, messageId)
+  if (taken === undefined) return false
+  const { turn, saved } = taken
+  const events = await readWhole(services.hotStore, tenant, messageId)
+  const answer = turn.answer ?? saved ?? (await stowText(services.bucket, interruptedAnswer(turn, events)))
+  const count = await services.hotStore.close(turn.lease, [], answer)
+  if (count === undefined) return false
+  await makeDurable(services, turn.question ? [turn.question, answer] : [answer], log)
+  const terminal = terminalOf(answer, count, localeOf(events))
+  // A writer that could not save has already told its client so; then the log has its ending.
+  const last = events.at(-1)
+  const ended = last?.event.type === 'error' || last?.event.type === 'done'
+  await services.hotStore.finish(turn.lease, { id: ended && last ? last.id : events.length, event: terminal })
+  log.warn('turn rescued', { messageId, sessionId: turn.sessionId, state: turn.state, status: answer.status })
+  return true
+}
+
+async function readWhole(hotStore: HotStore, tenant: Tenant, messageId: string): Promise<NumberedEvent[]> {
+  const events: NumberedEvent[] = []
+  for (;;) {
+    const page = await hotStore.readLog(tenant, null, messageId, events.at(-1)?.id ?? -1)
+    if (page === undefined || page.events.length === 0) return events
+    events.push(...page.events)
+  }
+}
+
+function interruptedAnswer(turn: TakenTurn, events: readonly NumberedEvent[]): MessageRecord {
+  let content = ''
+  let sources: Source[] = []
+  for (const { event } of events)
+    if (event.type === 'token') content += event.content
+    else if (event.type === 'sources') sources = event.sources
+  const { tenant, messageId } = turn.lease
+  return answerRecord(
+    {
+      ...tenant,
+      messageId,
+      questionId: turn.questionId,
+      sessionId: turn.sessionId,
+      threadId: turn.threadId,
+      userId: turn.userId,
+      sequenceNumber: turn.answerSequenceNumber,
+      openedAt: turn.openedAt,
+    },
+    {
+      content,
+      status: 'interrupted',
+      finishReason: 'stop',
+      completionTokens: estimateTokens(content),
+      promptTokens: 0,
+      contextLength: 0,
+      responseTimeMs: null,
+      model: null,
+      sources,
+    },
+  )
+}
+
+/** The language the client was spoken to in so far. */
+const localeOf = (events: readonly NumberedEvent[]): Locale =>
+  events.some(({ event }) => event.type === 'status' && event.message === stagePhrases.ko[event.stage])
+    ? 'ko'
+    : 'en'

@@ -1,0 +1,143 @@
+/**
+ * The writer of a reply log: an event leaves for the client only after the log has acknowledged it. What is generated
+ * meanwhile forms the next append, so a slow log makes batches larger and nothing else.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { NumberedEvent, ReplyEvent } from '../protocol.ts'
+import type { EventBatch, HotStore, LeaseState, TurnLease } from '../services/hot-store.ts'
+import type { Log } from './log.ts'
+
+/** A silent writer looks this often whether it should stop: a stop is promised within a second. */
+const HEARTBEAT_MS = 600
+/** After this an append counts as failed, and the answer goes on without the log. */
+const APPEND_DEADLINE_MS = 5_000
+/** How often a log that cannot be reached is tried again. */
+const RETRY_MS = 2_000
+
+export interface Written<Result> {
+  result: Result
+  /** False: the turn was taken over. What the log has is the reply now; `sent` says how far the client is. */
+  held: boolean
+  /** Events that have left, which is the id of the next one. */
+  sent: number
+  /** What the log has not acknowledged, oldest first; the last batch has not left either. */
+  unacknowledged: EventBatch[]
+  tail: NumberedEvent[]
+}
+
+const numbered = ({ first, events }: EventBatch): NumberedEvent[] =>
+  events.map((event, index) => ({ id: first + index, event }))
+
+/** Reads a source at its own pace and keeps what it gave until it is taken. */
+function drain<Result>(source: AsyncGenerator<ReplyEvent, Result>) {
+  let events: ReplyEvent[] = []
+  let change = Promise.withResolvers<void>()
+  let end: { result: Result } | undefined
+  const pump = async (): Promise<void> => {
+    for (;;) {
+      const next = await source.next()
+      if (next.done) end = { result: next.value }
+      else events.push(next.value)
+      change.resolve()
+      if (next.done) return
+    }
+  }
+  const reading = pump()
+  return {
+    reading,
+    get end() {
+      return end
+    },
+    get waiting(): readonly ReplyEvent[] {
+      return events
+    },
+    take(): ReplyEvent[] {
+      const taken = events
+      events = []
+      return taken
+    },
+    /** Resolves when something came since the last call, at the end, or after a while. */
+    async changed(withinMs: number): Promise<void> {
+      if (end) return
+      const timer = new AbortController()
+      const timeout = sleep(withinMs, undefined, { signal: timer.signal }).catch(() => undefined)
+      await Promise.race([change.promise, timeout])
+      timer.abort()
+      change = Promise.withResolvers()
+    },
+  }
+}
+
+const withDeadline = async (append: Promise<LeaseState>): Promise<LeaseState> => {
+  const timer = new AbortController()
+  const deadline = sleep(APPEND_DEADLINE_MS, undefined, { signal: timer.signal }).then(() => {
+    throw new Error('the reply log did not answer in time')
+  })
+  deadline.catch(() => undefined)
+  append.catch(() => undefined) // Whichever loses the race may still fail.
+  return Promise.race([append, deadline]).finally(() => timer.abort())
+}
+
+/**
+ * Yields the source's events in order as the log acknowledges them; while the log cannot be reached, as they come.
+ * Renews the lease all along. Ends with the source, leaving the last events to whoever closes the turn, or at once
+ * when the turn has been taken over; then the source is left to end by itself.
+ */
+export async function* writeLog<Result>(
+  hotStore: HotStore,
+  lease: TurnLease,
+  source: AsyncGenerator<ReplyEvent, Result>,
+  { onStop, onTakenOver, log }: { onStop: () => void; onTakenOver: () => void; log: Log },
+): AsyncGenerator<NumberedEvent, Written<Result>> {
+  const incoming = drain(source)
+  let unacknowledged: EventBatch[] = []
+  let next = 0
+  let tokenSeen = false
+  let pacedFrom = 0
+  let beatFrom = Date.now()
+  let unreachableUntil = 0
+
+  const firstTokenWaits = (): boolean => !tokenSeen && incoming.waiting.some(({ type }) => type === 'token')
+  const dueInMs = (): number => {
+    if (incoming.end || firstTokenWaits()) return 0
+    return (incoming.waiting.length > 0 ? pacedFrom + hotStore.paceMs : beatFrom + HEARTBEAT_MS) - Date.now()
+  }
+
+  for (;;) {
+    for (let wait = dueInMs(); wait > 0; wait = dueInMs()) await incoming.changed(wait)
+    if (incoming.end) break
+
+    beatFrom = Date.now()
+    const batch: EventBatch = { first: next, events: incoming.take() }
+    tokenSeen ||= batch.events.some(({ type }) => type === 'token')
+    next += batch.events.length
+    if (batch.events.length > 0) unacknowledged.push(batch)
+    if (Date.now() >= unreachableUntil) {
+      try {
+        pacedFrom = Date.now()
+        const state = await withDeadline(hotStore.append(lease, unacknowledged))
+        unacknowledged = []
+        unreachableUntil = 0
+        if (!state.held) {
+          onTakenOver()
+          await incoming.reading
+          return { result: result(incoming), held: false, sent: batch.first, unacknowledged: [], tail: [] }
+        }
+        if (state.stopRequested) onStop()
+      } catch (error) {
+        unreachableUntil = Date.now() + RETRY_MS
+        log.warn('reply log not reachable', { messageId: lease.messageId, error })
+      }
+    }
+    yield* numbered(batch)
+  }
+
+  const tail: EventBatch = { first: next, events: incoming.take() }
+  if (tail.events.length > 0) unacknowledged.push(tail)
+  return { result: result(incoming), held: true, sent: next, unacknowledged, tail: numbered(tail) }
+}
+
+function result<Result>(incoming: { end: { result: Result } | undefined }): Result {
+  if (incoming.end === undefined) throw new Error('the source has not ended')
+  return incoming.end.result
+}
