@@ -16,10 +16,11 @@ export interface TurnQueue {
 const CONNECT_TIMEOUT_MS = 1_000
 const REQUEST_TIMEOUT_MS = 3_000
 
-// SQS refuses what XML 1.0 does; JSON.stringify escapes all of it but these two.
-const NOT_IN_XML = /[\uFFFE\uFFFF]/g
+// SQS refuses what XML 1.0 does, and characters beyond U+FFFF have not always been let through. JSON.stringify
+// escapes all the rest.
+const REFUSED_BY_SQS = /[\uD800-\uDFFF\uFFFE\uFFFF]/g
 export const encodeBody = (body: QueueBody): string =>
-  JSON.stringify(body).replace(NOT_IN_XML, (character) => `\\u${character.charCodeAt(0).toString(16)}`)
+  JSON.stringify(body).replace(REFUSED_BY_SQS, (character) => `\\u${character.charCodeAt(0).toString(16)}`)
 
 // SQS allows 128 characters of a small alphabet; a tenant's name may be anything.
 const tenantGroup = ({ companyId, platform }: Tenant): string =>

@@ -1,1 +1,8 @@
-export default async () => undefined
+/** Before all tests: one real Postgres server for the run. Each test file makes databases of its own on it. */
+import { SHARED_SERVER, startPostgresServer } from './postgres-server.ts'
+
+export default async function setup(): Promise<() => Promise<void>> {
+  const server = await startPostgresServer()
+  process.env[SHARED_SERVER] = server.url
+  return server.close
+}

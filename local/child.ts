@@ -1,0 +1,41 @@
+import { type ChildProcess, fork } from 'node:child_process'
+import { once } from 'node:events'
+import { rmSync, writeFileSync } from 'node:fs'
+
+/** A process that the supervisor has started. */
+export type Child = {
+  send(message: object): void
+  kill(signal: NodeJS.Signals): void
+  /** Resolves when it has ended, with its exit code or the signal that ended it. */
+  ended: Promise<number | NodeJS.Signals | null>
+}
+
+type Options = {
+  file: string
+  environment: Record<string, string | undefined>
+  pidFile: string
+  onMessage(message: { type?: string } & Record<string, unknown>): void
+}
+
+/** In a process group of its own, so that Ctrl-C reaches the supervisor alone, which then ends it in order. */
+export function startChild({ file, environment, pidFile, onMessage }: Options): Child {
+  const child: ChildProcess = fork(file, {
+    detached: true,
+    env: environment,
+    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+  })
+  if (child.pid) writeFileSync(pidFile, `${child.pid}\n`)
+  child.on('message', onMessage)
+  child.on('error', (error) => console.error(`${file}: ${error.message}`)) // a message to one that has just ended
+  const ended = once(child, 'exit').then(([code, signal]) => {
+    rmSync(pidFile, { force: true })
+    return code ?? signal
+  })
+  return {
+    send: (message) => {
+      if (child.connected) child.send(message)
+    },
+    kill: (signal) => void child.kill(signal),
+    ended,
+  }
+}

@@ -1,0 +1,197 @@
+/**
+ * A stand-in for the RDS Data API of an Aurora cluster: the unmodified RDSDataClient talks to it, and the limits of
+ * the real one bite here too. What is not documented follows what was observed of Aurora Serverless v2, with the
+ * source beside it. Left out, because the product makes one call an operation: transactions and batches. It does
+ * not look at signatures. Nothing is logged but faults of its own, and those without the call.
+ */
+
+import { randomUUID } from 'node:crypto'
+import { once } from 'node:events'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import type { ExecuteStatementRequest } from '@aws-sdk/client-rds-data'
+import { splitStatements } from '../../lambdas/services/sql-text.ts'
+import { DataApiError, databaseError, invalid } from './data-api-error.ts'
+import { bindParameters } from './data-api-parameters.ts'
+import { encodeRows, isSupported, jdbcTypeOf, MAX_RESPONSE_BYTES, unsupported } from './data-api-results.ts'
+import { type Postgres, PostgresError, type Role, type Statement } from './postgres.ts'
+
+/** "The maximum size of the HTTP request is 4 MiB", headers and JSON notation included. */
+export const MAX_REQUEST_BYTES = 4 * 1024 * 1024
+/** Of `sql`, in the service model. */
+export const MAX_SQL_CHARACTERS = 65_536
+/** "By default, a call times out if it's not finished processing within 45 seconds." */
+export const STATEMENT_TIMEOUT_MS = 45_000
+/** Longer than the SDK keeps an idle socket, so that no request meets one that is being closed. */
+const KEEP_ALIVE_MS = 120_000
+
+export { MAX_RESPONSE_BYTES, MAX_ROW_BYTES } from './data-api-results.ts'
+
+export interface DataApiOptions {
+  postgres: Postgres
+  port?: number
+  host?: '127.0.0.1'
+  /** Shorter in tests. */
+  statementTimeoutMs?: number
+}
+
+export async function startDataApi(
+  options: DataApiOptions,
+): Promise<{ url: string; close(): Promise<void> }> {
+  const { postgres, port = 0, host = '127.0.0.1', statementTimeoutMs = STATEMENT_TIMEOUT_MS } = options
+  const server = createServer({ keepAliveTimeout: KEEP_ALIVE_MS }, async (request, response) => {
+    try {
+      const call = await readCall(request)
+      send(response, 200, await executeStatement(postgres, call, statementTimeoutMs))
+    } catch (error) {
+      sendError(response, error instanceof PostgresError ? databaseError(error) : error)
+    }
+  })
+  server.listen(port, host)
+  await once(server, 'listening')
+  return {
+    url: `http://${host}:${(server.address() as AddressInfo).port}`,
+    async close() {
+      server.close()
+      await once(server, 'close')
+    },
+  }
+}
+
+async function readCall(request: IncomingMessage): Promise<ExecuteStatementRequest> {
+  // To the end also where the rest is thrown away: a client that is still sending does not read an answer.
+  const chunks: Buffer[] = []
+  let bytes = request.rawHeaders.join().length
+  for await (const chunk of request) {
+    bytes += chunk.length
+    if (bytes <= MAX_REQUEST_BYTES) chunks.push(chunk)
+  }
+  if (request.method !== 'POST' || request.url !== '/Execute')
+    throw new DataApiError('UnknownOperationException', `Only ExecuteStatement is here, not ${request.url}`)
+  if (bytes > MAX_REQUEST_BYTES) throw invalid(`The request is larger than ${MAX_REQUEST_BYTES} bytes`)
+  try {
+    return JSON.parse(Buffer.concat(chunks).toString('utf8'))
+  } catch {
+    throw invalid('The request body is not JSON')
+  }
+}
+
+async function executeStatement(
+  postgres: Postgres,
+  call: ExecuteStatementRequest,
+  timeoutMs: number,
+): Promise<string> {
+  const sql = check(call)
+  const role = roleOf(call.secretArn ?? '')
+  const { text, values } = bindParameters(sql, call.parameters ?? [])
+  const run = (limitMs: number) => postgres.query(role, text, values, { timeoutMs: limitMs })
+  const statement = await (call.continueAfterTimeout ? answerWithin(timeoutMs, run(0)) : run(timeoutMs))
+  await checkColumnTypes(postgres, role, statement)
+  const members = encodeRows(statement, call)
+  const returnsRows = statement.fields.length > 0
+  members.push(`"numberOfRecordsUpdated":${returnsRows ? 0 : statement.rowCount}`)
+  if (!returnsRows) members.push('"generatedFields":[]') // never filled by Aurora PostgreSQL, which has RETURNING
+  if (returnsRows && call.includeResultMetadata && call.formatRecordsAs !== 'JSON')
+    members.push(`"columnMetadata":${JSON.stringify(await describeColumns(postgres, role, statement))}`)
+  const body = `{${members.join(',')}}`
+  if (Buffer.byteLength(body) > MAX_RESPONSE_BYTES)
+    throw unsupported('Database returned more than the allowed response size limit')
+  return body
+}
+
+/** The SQL of a call that is right in itself. There is one database, so any name of one will do. */
+function check({ resourceArn, secretArn, sql, schema, transactionId }: ExecuteStatementRequest): string {
+  const missing = Object.entries({ resourceArn, secretArn, sql }).find(([, text]) => typeof text !== 'string')
+  if (missing) throw invalid(`Value at '${missing[0]}' failed to satisfy constraint: Member must not be null`)
+  if (!/^arn:aws[\w-]*:rds:[\w-]+:\d{12}:cluster:./.test(resourceArn ?? ''))
+    throw invalid(`The resource ARN is not that of a cluster: ${resourceArn}`)
+  if (schema !== undefined) throw invalid("Schema parameter isn't supported")
+  if (transactionId !== undefined)
+    throw new DataApiError('TransactionNotFoundException', `Transaction ${transactionId} is not found`)
+  if (sql === undefined || sql.length > MAX_SQL_CHARACTERS)
+    throw invalid(
+      `Value at 'sql' failed to satisfy constraint: Member must have length at most ${MAX_SQL_CHARACTERS}`,
+    )
+  if (sql.includes('\0')) throw invalid('A NUL character cannot be sent to Postgres')
+  const statements = splitStatements(sql)
+  if (statements.length > 1) throw invalid("Multistatements aren't supported.")
+  return statements[0] ?? ''
+}
+
+/**
+ * Locally a secret is its name. One that names no role is, to the real API, a secret that was not found: "The secret
+ * provided wasn't found" is a SecretsErrorException; AccessDenied would be about the caller's rights to it.
+ */
+function roleOf(secretArn: string): Role {
+  const [, role] = /^arn:aws[\w-]*:secretsmanager:.*-(owner|app)$/.exec(secretArn) ?? []
+  if (role === undefined) throw new DataApiError('SecretsErrorException', `There is no secret ${secretArn}`)
+  return role as Role
+}
+
+/** With continueAfterTimeout the caller hears of the timeout, and the statement does not. */
+function answerWithin(timeoutMs: number, running: Promise<Statement>): Promise<Statement> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(new PostgresError('timeout', 'Still running')), timeoutMs)
+    running.then(resolve, reject).finally(() => clearTimeout(timer))
+  })
+}
+
+async function checkColumnTypes(postgres: Postgres, role: Role, { fields }: Statement) {
+  const refused = fields.find(({ typeOid }) => !isSupported(typeOid))
+  if (!refused) return
+  const names = await typeNames(postgres, role, [refused.typeOid])
+  throw unsupported(`The result contains the unsupported data type ${names.get(refused.typeOid)}`)
+}
+
+/** What Postgres tells with the rows. Tables, precision and nullability would cost more calls and are unknown (2). */
+async function describeColumns(postgres: Postgres, role: Role, { fields }: Statement) {
+  const names = await typeNames(
+    postgres,
+    role,
+    fields.map(({ typeOid }) => typeOid),
+  )
+  return fields.map(({ name, typeOid }) => ({
+    name,
+    label: name,
+    type: jdbcTypeOf(typeOid),
+    typeName: names.get(typeOid),
+    schemaName: '',
+    tableName: '',
+    nullable: 2,
+    precision: 0,
+    scale: 0,
+    arrayBaseColumnType: 0,
+    isAutoIncrement: false,
+    isCaseSensitive: false,
+    isCurrency: false,
+    isSigned: false,
+  }))
+}
+
+async function typeNames(
+  postgres: Postgres,
+  role: Role,
+  oids: number[],
+): Promise<Map<number, string | null>> {
+  const sql = 'select oid::text, typname::text from pg_catalog.pg_type where oid = any ($1::oid[])'
+  const { rows } = await postgres.query(role, sql, [`{${oids.join()}}`])
+  return new Map(rows.map(([oid, name]) => [Number(oid), name ?? null]))
+}
+
+function sendError(response: ServerResponse, error: unknown) {
+  if (error instanceof DataApiError)
+    return send(response, error.status, JSON.stringify({ message: error.message }), error.name)
+  if (response.destroyed) return // the client went away while it was sending
+  console.error('The local Data API failed', error)
+  send(response, 500, '{}', 'InternalServerErrorException')
+}
+
+function send(response: ServerResponse, status: number, body: string, errorType?: string) {
+  response.writeHead(status, {
+    'content-type': 'application/json',
+    'content-length': Buffer.byteLength(body),
+    'x-amzn-requestid': randomUUID(),
+    ...(errorType ? { 'x-amzn-errortype': errorType } : {}),
+  })
+  response.end(body)
+}

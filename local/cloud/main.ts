@@ -1,0 +1,88 @@
+/**
+ * The cloud process: holds all state. The supervisor starts it, and the functions after it.
+ *
+ * IPC out: {type:'listening', functionEnvironment, address, uses}, then {type:'ready'}; or {type:'failed', message}
+ * before it ends with 1. IPC in: {type:'environment-ended'} when the functions' process has ended,
+ * {type:'drain'} to refuse what is new. SIGTERM closes it.
+ */
+import { readFileSync } from 'node:fs'
+import { lockDirectory } from '../lock-directory.ts'
+import { type Cloud, type ModelSettings, startCloud } from './cloud.ts'
+import { resources as allResources, type Resources } from './resources.ts'
+
+/** A cloud that lost its supervisor a moment ago may still be closing. */
+const LOCK_WAIT_MS = 10_000
+const DEFAULT_PORT = 8787
+const DEFAULT_TOKEN_DELAY_MS = 20 // about the pace of a real model
+
+const { env } = process
+const dataDir = env.TURNKEEP_DATA_DIR
+/** Others than the product's own, as JSON: tests have some. */
+const resources: Resources = env.TURNKEEP_RESOURCES
+  ? JSON.parse(readFileSync(env.TURNKEEP_RESOURCES, 'utf8'))
+  : allResources
+let cloud: Cloud | undefined
+let stopping = false
+
+process.on('SIGINT', () => undefined) // Ctrl-C is the supervisor's to handle
+process.on('SIGTERM', stop)
+process.on('disconnect', stop) // the supervisor died
+process.on('message', (message: { type?: string }) => {
+  if (message.type === 'environment-ended')
+    cloud?.runtimeApi.environmentEnded(Object.keys(resources.functions))
+  if (message.type === 'drain') cloud?.refuse()
+})
+
+try {
+  if (dataDir && !lockDirectory(dataDir, 'cloud', LOCK_WAIT_MS)) {
+    throw new Error(`Another process still uses ${dataDir}.`)
+  }
+  cloud = await startCloud({
+    dataDir,
+    databaseUrl: env.DATABASE_URL || undefined,
+    valkeyUrl: env.VALKEY_URL || undefined,
+    port: Number(env.PORT ?? DEFAULT_PORT),
+    pageDir: env.TURNKEEP_PAGE_DIR,
+    resources,
+    model: modelFrom(env),
+    scriptedModel: { tokenDelayMs: Number(env.SCRIPTED_TOKEN_DELAY_MS ?? DEFAULT_TOKEN_DELAY_MS) },
+    log: (problem) => console.error(problem),
+  })
+  const { functionEnvironment, address, uses } = cloud
+  process.send?.({ type: 'listening', functionEnvironment, address, uses })
+  await cloud.open()
+  process.send?.({ type: 'ready' })
+} catch (error) {
+  if (!stopping) {
+    process.send?.({ type: 'failed', message: messageOf(error) })
+    await cloud?.close().catch(() => undefined)
+    process.exit(1)
+  }
+}
+
+/** Undefined where no model is configured. */
+function modelFrom({ OPENAI_BASE_URL, OPENAI_API_KEY, CHAT_MODEL, EMBEDDING_MODEL }: NodeJS.ProcessEnv) {
+  if (!OPENAI_BASE_URL && !OPENAI_API_KEY) return undefined
+  const settings: ModelSettings = {
+    baseUrl: OPENAI_BASE_URL || 'https://api.openai.com/v1',
+    apiKey: OPENAI_API_KEY || 'none', // servers on one's own machine want none, the client wants one
+    chatModel: CHAT_MODEL || 'gpt-5-mini',
+    embeddingModel: EMBEDDING_MODEL || 'text-embedding-3-small',
+  }
+  return settings
+}
+
+function messageOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error)
+  if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE') {
+    return `Port ${env.PORT ?? DEFAULT_PORT} is taken. Set PORT to another one, or to 0 for any free one.`
+  }
+  return error.message
+}
+
+async function stop(): Promise<void> {
+  if (stopping) return
+  stopping = true
+  await cloud?.close()
+  process.exit(0)
+}

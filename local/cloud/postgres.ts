@@ -1,0 +1,251 @@
+/**
+ * Postgres as the Data API's servers see it: a pool of connections, on each of which a statement runs as one of two
+ * roles. The server is the one that `databaseUrl` names, or PGlite behind the same wire protocol.
+ */
+import pg from 'pg'
+import { firstWord } from '../../lambdas/services/sql-text.ts'
+import { type Pglite, startPglite } from './pglite.ts'
+
+/** `owner` is whoever one connects as; `app` is the role that the migrations make for the product's functions. */
+export type Role = 'owner' | 'app'
+
+export interface Statement {
+  fields: { name: string; typeOid: number }[]
+  rows: (string | null)[][]
+  rowCount: number
+  /** The tag of what ran, without its counts: SELECT, INSERT, CREATE TABLE, … */
+  command: string
+}
+
+export interface Postgres {
+  /**
+   * Runs one statement, with values as text for $1, $2, …, and returns cells as text. Throws PostgresError and
+   * nothing else. A statement that is over its time is cancelled; 0 sets no limit.
+   */
+  query(
+    role: Role,
+    text: string,
+    values: (string | null)[],
+    options?: { timeoutMs?: number },
+  ): Promise<Statement>
+  /** For people; holds no password. */
+  readonly description: string
+  /** Where psql reaches the embedded one; undefined where the server is somebody else's. */
+  readonly url: string | undefined
+  close(): Promise<void>
+}
+
+type Kind =
+  | 'refused' // the statement is at fault, and has a SQLSTATE
+  | 'timeout'
+  | 'unavailable' // the server is, so the same statement may work later
+
+export class PostgresError extends Error {
+  readonly kind: Kind
+  readonly sqlState: string | undefined
+  readonly hint: string | undefined
+  readonly position: string | undefined
+
+  // Without the server's error as its cause: the detail of that one quotes rows.
+  constructor(kind: Kind, message: string, source: Partial<pg.DatabaseError> = {}) {
+    super(message)
+    this.name = 'PostgresError'
+    this.kind = kind
+    this.sqlState = source.code
+    this.hint = source.hint
+    this.position = source.position
+  }
+}
+
+const APP_ROLE = 'turnkeep_app'
+const DEFAULT_TIMEOUT_MS = 45_000 // as the Data API
+/** For a server that does not cancel a statement itself, because it hangs or the network is gone. */
+const CANCEL_GRACE_MS = 2_000
+const POOL_SIZE = 10 // more connections than one machine's functions keep busy, fewer than a small server has
+/** Covers a free connection as well: with PGlite there is one, which everybody waits for. */
+const CONNECT_TIMEOUT_MS = 10_000
+const OLDEST_SERVER = 150_000 // server_version_num: what the schema is tested with
+
+// What a session of the Data API looks like, whatever the server's own defaults are: times in UTC, ISO dates.
+const SESSION_DEFAULTS = [
+  'reset all',
+  'reset role',
+  "set time zone 'UTC'",
+  "set datestyle = 'ISO, MDY'",
+  "set intervalstyle = 'postgres'",
+  "set bytea_output = 'hex'",
+  'set extra_float_digits = 1',
+]
+
+/** Cells stay as Postgres writes them. */
+const AS_TEXT = { getTypeParser: () => (cell: string) => cell }
+
+export async function startPostgres(options: { databaseUrl?: string; dataDir?: string }): Promise<Postgres> {
+  const embedded = options.databaseUrl === undefined ? await startPglite(options.dataDir) : undefined
+  const pool = new pg.Pool({
+    connectionString: verifyingTls(options.databaseUrl ?? (embedded as Pglite).url),
+    application_name: 'turnkeep-data-api',
+    max: embedded ? 1 : POOL_SIZE, // PGlite is one session: a second connection would only make it switch
+    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    idleTimeoutMillis: 0, // a new connection costs more than an idle one
+    keepAlive: true,
+  })
+  // A connection that breaks is told to its statement, if it has one. Without listeners it would end the process.
+  pool.on('error', () => {})
+  pool.on('connect', (client) => client.on('error', () => {}))
+
+  try {
+    const server = await identify(pool)
+    return openPostgres(pool, server, embedded)
+  } catch (error) {
+    await pool.end()
+    await embedded?.close()
+    throw error
+  }
+}
+
+interface Server {
+  version: string
+  versionNumber: number
+  address: string
+}
+
+async function identify(pool: pg.Pool): Promise<Server> {
+  const client = await pool.connect()
+  try {
+    const { rows } = await client.query('show server_version')
+    const { rows: numbers } = await client.query('show server_version_num')
+    const version = String(rows[0].server_version).split(' ')[0] ?? ''
+    const versionNumber = Number(numbers[0].server_version_num)
+    if (versionNumber < OLDEST_SERVER) throw new Error(`Postgres ${version} is too old: 15 is the oldest`)
+    return { version, versionNumber, address: `${client.host}:${client.port}/${client.database}` }
+  } finally {
+    client.release()
+  }
+}
+
+/** What is known of a connection's session; absent where it is new, or in doubt. */
+type Session = { role: Role; timeoutMs: number }
+
+function openPostgres(pool: pg.Pool, server: Server, embedded: Pglite | undefined): Postgres {
+  const sessions = new WeakMap<pg.PoolClient, Session>()
+  const inUse = new Set<pg.PoolClient>()
+
+  /** One round trip when something must change, none otherwise. */
+  async function prepare(client: pg.PoolClient, wanted: Session) {
+    const known = sessions.get(client)
+    if (known?.role === wanted.role && known.timeoutMs === wanted.timeoutMs) return
+    sessions.delete(client)
+    const changes = [
+      ...(known ? [] : SESSION_DEFAULTS),
+      `set statement_timeout = ${wanted.timeoutMs}`,
+      wanted.role === 'app' ? `set role ${APP_ROLE}` : 'reset role',
+    ].join(';')
+    await client.query(changes).catch(async (error) => {
+      if (error.code !== PERMISSION_DENIED) throw error
+      await client.query(membershipSql(server.versionNumber))
+      await client.query(changes)
+    })
+    sessions.set(client, wanted)
+  }
+
+  async function run(client: pg.PoolClient, session: Session, text: string, values: (string | null)[]) {
+    // Its data would have to follow on the same connection, which nobody here can send: it would wait for ever.
+    if (firstWord(text) === 'copy')
+      throw new PostgresError('refused', 'COPY is not possible here', NOT_SUPPORTED)
+    await prepare(client, session)
+    const result = await client.query({
+      text,
+      values,
+      rowMode: 'array',
+      types: AS_TEXT,
+      // Also without values: the simple protocol would run several statements.
+      queryMode: 'extended',
+    } as pg.QueryArrayConfig)
+    if (mayChangeSession(result.command, text)) sessions.delete(client)
+    if (client.getTransactionStatus() === 'I') return result
+    throw new PostgresError('refused', 'A statement must not leave a transaction open', OPEN_TRANSACTION)
+  }
+
+  return {
+    description: embedded
+      ? `embedded Postgres ${server.version} (PGlite)`
+      : `Postgres ${server.version} at ${server.address}`,
+    url: embedded?.url,
+
+    async query(role, text, values, { timeoutMs = DEFAULT_TIMEOUT_MS } = {}) {
+      const client = await pool.connect().catch((error: Error) => {
+        // It listens but does not answer: the one thread it has is stuck.
+        if (/connection timeout/.test(error.message)) embedded?.interrupt()
+        throw unavailable(error)
+      })
+      inUse.add(client)
+      const limitMs = timeoutMs && timeoutMs + (embedded ? 0 : CANCEL_GRACE_MS)
+      let isOverdue = false
+      const deadline = limitMs
+        ? setTimeout(() => {
+            isOverdue = true
+            cut(client)
+            embedded?.interrupt() // it knows no statement_timeout
+          }, limitMs)
+        : undefined
+      let failure: PostgresError | undefined
+      try {
+        const { fields, rows, rowCount, command } = await run(client, { role, timeoutMs }, text, values)
+        return {
+          fields: fields.map(({ name, dataTypeID }) => ({ name, typeOid: dataTypeID })),
+          rows,
+          rowCount: rowCount ?? 0,
+          command,
+        }
+      } catch (error) {
+        failure = isOverdue ? new PostgresError('timeout', 'The statement took too long') : describe(error)
+        throw failure
+      } finally {
+        clearTimeout(deadline)
+        inUse.delete(client)
+        // Closing the connection is also what rolls back a transaction that a statement left open.
+        client.release(failure?.kind === 'unavailable' || isOverdue || client.getTransactionStatus() !== 'I')
+      }
+    },
+
+    async close() {
+      for (const client of inUse) cut(client)
+      await pool.end()
+      await embedded?.close()
+    },
+  }
+}
+
+const PERMISSION_DENIED = '42501'
+const CANCELLED = '57014'
+const NOT_SUPPORTED = { code: '0A000' }
+const OPEN_TRANSACTION = { code: '25001' }
+// Connections that break or cannot be had, and an operator's intervention; 08P01 is a statement without its values.
+const UNAVAILABLE = /^(08(?!P01)|53300|57P)/
+
+function describe(error: unknown): PostgresError {
+  if (error instanceof PostgresError) return error
+  if (!(error instanceof pg.DatabaseError)) return unavailable(error as Error)
+  const { code = '', message } = error
+  if (code === CANCELLED) return new PostgresError('timeout', message, error)
+  return new PostgresError(UNAVAILABLE.test(code) ? 'unavailable' : 'refused', message, error)
+}
+
+const unavailable = (error: Error) => new PostgresError('unavailable', error.message)
+
+/** For whoever owns the role but may not become it: from 16 on, making a role does not include that. */
+const membershipSql = (versionNumber: number) =>
+  `grant ${APP_ROLE} to current_user${versionNumber >= 160_000 ? ' with inherit false, set true' : ''}`
+
+/** Settings end with their statement's transaction, unless it was one of these. */
+const mayChangeSession = (command: string, text: string) =>
+  /^(SET|RESET|DISCARD|DO|CALL)$/.test(command) || /set_config/i.test(text)
+
+/** Ends a connection from below; whoever waits for it is told that it broke. */
+function cut(client: pg.PoolClient) {
+  ;(client as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy()
+}
+
+/** From `require` on the certificate is verified, which is what node-postgres 8 does and 9 will not. */
+const verifyingTls = (url: string) => url.replace(/\bsslmode=(require|verify-ca)\b/, 'sslmode=verify-full')

@@ -1,0 +1,32 @@
+import type { Message, MessageAttributeValue } from '@aws-sdk/client-sqs'
+import type { SQSMessageAttribute, SQSRecord } from 'aws-lambda'
+
+/** A received message as it stands in the event that Lambda gives to a function. */
+export function toSqsRecord(message: Message, queueArn: string, region: string): SQSRecord {
+  return {
+    messageId: message.MessageId ?? '',
+    receiptHandle: message.ReceiptHandle ?? '',
+    body: message.Body ?? '',
+    attributes: message.Attributes as unknown as SQSRecord['attributes'],
+    messageAttributes: Object.fromEntries(
+      Object.entries(message.MessageAttributes ?? {}).map(([name, value]) => [name, toAttribute(value)]),
+    ),
+    ...(message.MD5OfMessageAttributes && { md5OfMessageAttributes: message.MD5OfMessageAttributes }),
+    md5OfBody: message.MD5OfBody ?? '',
+    eventSource: 'aws:sqs',
+    eventSourceARN: queueArn,
+    awsRegion: region,
+  }
+}
+
+function toAttribute(value: MessageAttributeValue): SQSMessageAttribute {
+  return {
+    ...(value.StringValue !== undefined && { stringValue: value.StringValue }),
+    ...(value.BinaryValue !== undefined && {
+      binaryValue: Buffer.from(value.BinaryValue).toString('base64'),
+    }),
+    stringListValues: [],
+    binaryListValues: [],
+    dataType: (value.DataType ?? 'String') as SQSMessageAttribute['dataType'],
+  }
+}

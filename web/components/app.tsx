@@ -1,0 +1,146 @@
+/** The frame: the list beside the open conversation, or over it where the screen is narrow. */
+import { useEffect, useRef, useState } from 'preact/hooks'
+import type { Conversations } from '../conversations.ts'
+import type { Identity } from '../identity.ts'
+import { words } from '../language.ts'
+import type { Place } from '../place.ts'
+import { useSignal } from '../store.ts'
+import type { Turn } from '../turn.ts'
+import { ConversationView } from './conversation-view.tsx'
+import { ListIcon } from './icons.tsx'
+import { Sidebar } from './sidebar.tsx'
+import { TokenDialog } from './token-dialog.tsx'
+
+/** Where the list becomes a drawer; the style sheet has the same number. */
+const NARROW = '(max-width: 759px)'
+
+function useMedia(query: string): boolean {
+  const [matches, setMatches] = useState(() => matchMedia(query).matches)
+  useEffect(() => {
+    const media = matchMedia(query)
+    const onChange = (): void => setMatches(media.matches)
+    media.addEventListener('change', onChange)
+    return () => media.removeEventListener('change', onChange)
+  }, [query])
+  return matches
+}
+
+interface Props {
+  conversations: Conversations
+  identity: Identity
+  place: Place
+}
+
+export function App({ conversations, identity, place }: Props) {
+  const openId = useSignal(place.open)
+  const isNarrow = useMedia(NARROW)
+  const [isDrawerOpen, setIsDrawerOpen] = useState(false)
+  const opener = useRef<HTMLButtonElement>(null)
+  const conversation = conversations.open(openId)
+
+  useEffect(() => {
+    void conversation.load()
+  }, [conversation])
+
+  useEffect(() => {
+    void conversations.refresh()
+    const onVisible = (): void => {
+      if (document.visibilityState === 'visible') void conversations.refresh()
+    }
+    document.addEventListener('visibilitychange', onVisible)
+    return () => document.removeEventListener('visibilitychange', onVisible)
+  }, [conversations])
+
+  const isDrawer = isNarrow && isDrawerOpen
+  const closeDrawer = (): void => setIsDrawerOpen(false)
+
+  // The focus goes into the drawer with the user, and back to where they came from.
+  const wasDrawer = useRef(false)
+  useEffect(() => {
+    if (isDrawer) document.querySelector<HTMLElement>('.sidebar .new')?.focus()
+    else if (wasDrawer.current && document.activeElement === document.body) opener.current?.focus()
+    wasDrawer.current = isDrawer
+  }, [isDrawer])
+
+  function startNew(): void {
+    place.go(null)
+    closeDrawer()
+    focusComposer()
+  }
+
+  function askElsewhere(turn: Turn): void {
+    conversation.takeBack(turn)
+    conversation.type('')
+    place.go(null)
+    conversations.open(null).type(turn.question.message)
+  }
+
+  useEffect(() => {
+    function onKeyDown(event: KeyboardEvent): void {
+      if (event.key.toLowerCase() === 'k' && (event.ctrlKey || event.metaKey) && !event.altKey) {
+        event.preventDefault()
+        startNew()
+      }
+      if (event.key === 'Escape') closeDrawer()
+    }
+    addEventListener('keydown', onKeyDown)
+    return () => removeEventListener('keydown', onKeyDown)
+  })
+
+  return (
+    <div class={isDrawer ? 'app drawer-open' : 'app'}>
+      <button type="button" class="skip" onClick={skipToConversation}>
+        {words.skip}
+      </button>
+      <Sidebar
+        conversations={conversations}
+        openId={openId}
+        isHidden={isNarrow && !isDrawerOpen}
+        onNew={startNew}
+        onOpened={closeDrawer}
+        onClose={closeDrawer}
+      />
+      {isDrawer && (
+        <button
+          type="button"
+          class="backdrop"
+          tabIndex={-1}
+          aria-label={words.closeList}
+          onClick={closeDrawer}
+        />
+      )}
+      <ConversationView
+        key={conversation.sessionId}
+        conversation={conversation}
+        isCovered={isDrawer}
+        onSent={() => place.go(conversation.sessionId)}
+        onNew={startNew}
+        onAskElsewhere={askElsewhere}
+      >
+        <button
+          ref={opener}
+          type="button"
+          class="icon-button only-narrow"
+          aria-label={words.openList}
+          title={words.openList}
+          aria-expanded={isDrawer}
+          aria-controls="sidebar"
+          onClick={() => setIsDrawerOpen(true)}
+        >
+          <ListIcon />
+        </button>
+      </ConversationView>
+      <TokenDialog identity={identity} />
+    </div>
+  )
+}
+
+const composer = (): HTMLElement | null => document.querySelector<HTMLElement>('.composer textarea')
+
+const focusComposer = (): void => composer()?.focus({ preventScroll: true })
+
+/** A button, not a link: the address's fragment names the open conversation. */
+function skipToConversation(): void {
+  const target = composer() ?? document.querySelector<HTMLElement>('.thread')
+  target?.focus()
+}

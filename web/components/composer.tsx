@@ -1,0 +1,83 @@
+/** Where one writes. The text is kept until it has been sent, also across reloads. */
+
+import type { TargetedKeyboardEvent } from 'preact'
+import { useEffect, useRef } from 'preact/hooks'
+import { type Conversation, canSend } from '../conversation.ts'
+import { words } from '../language.ts'
+import { useSignal } from '../store.ts'
+import { SendIcon } from './icons.tsx'
+
+/** On a phone the Enter key makes a new line, since its keyboard has no Shift + Enter. */
+const hasKeyboard = (): boolean => matchMedia('(hover: hover), (pointer: fine)').matches
+
+/** The key code of every key while an input method is composing; Safari has ended composing by then. */
+const COMPOSING_KEY_CODE = 229
+
+interface Props {
+  conversation: Conversation
+  onSend(text: string): void
+}
+
+export function Composer({ conversation, onSend }: Props) {
+  const state = useSignal(conversation.state)
+  const draft = useSignal(conversation.draft)
+  const field = useRef<HTMLTextAreaElement>(null)
+  const isReady = canSend(state) && draft.trim() !== ''
+
+  useEffect(() => {
+    // On a phone it would open the keyboard over what one wants to read.
+    if (hasKeyboard()) field.current?.focus({ preventScroll: true })
+  }, [conversation])
+
+  function submit(): void {
+    if (!isReady) return
+    onSend(draft)
+    field.current?.focus({ preventScroll: true })
+  }
+
+  function onKeyDown(event: TargetedKeyboardEvent<HTMLTextAreaElement>): void {
+    if (event.key !== 'Enter' || event.shiftKey || !hasKeyboard()) return
+    if (event.isComposing || event.keyCode === COMPOSING_KEY_CODE) return
+    event.preventDefault()
+    submit()
+  }
+
+  return (
+    <form
+      class="composer"
+      onSubmit={(event) => {
+        event.preventDefault()
+        submit()
+      }}
+    >
+      <div class="composer-box">
+        {/* The copy below the field has the same text, so that the two grow together. */}
+        <div class="composer-field">
+          <div class="composer-copy" aria-hidden="true">
+            {draft}{' '}
+          </div>
+          <textarea
+            ref={field}
+            rows={1}
+            value={draft}
+            placeholder={words.composerPlaceholder}
+            aria-label={words.composerLabel}
+            enterkeyhint="send"
+            onInput={(event) => conversation.type(event.currentTarget.value)}
+            onKeyDown={onKeyDown}
+          />
+        </div>
+        <button
+          type="submit"
+          class="send"
+          aria-label={words.send}
+          title={words.send}
+          aria-disabled={!isReady}
+        >
+          <SendIcon />
+        </button>
+      </div>
+      <p class="composer-hint">{words.composerHint}</p>
+    </form>
+  )
+}
