@@ -11,7 +11,7 @@ import {
 } from '../protocol.ts'
 import { openAuthenticate } from '../runtime/authenticate.ts'
 import { readConfig } from '../runtime/config.ts'
-import { bufferedHandler, check, publicRoute, route } from '../runtime/http.ts'
+import { bufferedHandler, check, publicRoute, routing } from '../runtime/http.ts'
 import { openLogger } from '../runtime/logger.ts'
 import { openBucket } from '../services/bucket.ts'
 import { openDatabase } from '../services/database.ts'
@@ -31,6 +31,7 @@ const config = readConfig([
   'databaseSecretArn',
 ])
 const log = openLogger('api')
+const route = routing(log)
 const authenticate = openAuthenticate(config)
 const database = openDatabase(config)
 const bucket = openBucket(config.contentBucket)

@@ -19,7 +19,7 @@ import { stop } from '../replies/stop.ts'
 import { waitForAnswer } from '../replies/wait.ts'
 import { openAuthenticate } from '../runtime/authenticate.ts'
 import { readConfig } from '../runtime/config.ts'
-import { type Answer, type Call, check, type Identify, route, streamingHandler } from '../runtime/http.ts'
+import { type Answer, type Call, check, type Identify, routing, streamingHandler } from '../runtime/http.ts'
 import { openLogger } from '../runtime/logger.ts'
 import { openResumeTokens } from '../runtime/resume-token.ts'
 import { eventStream, eventStreamHeaders } from '../runtime/server-sent-events.ts'
@@ -63,6 +63,7 @@ const config = readConfig([
   'waitMs',
 ])
 const log = openLogger('chat')
+const route = routing(log)
 const authenticate = openAuthenticate(config)
 const resumeTokens = openResumeTokens(config.resumeSecret)
 const services: ReplyServices = {
@@ -102,11 +103,11 @@ const requestOf = (call: AnyCall): ReplyRequest => ({
   limits,
   signal: AbortSignal.any([shutdown, AbortSignal.timeout(Math.max(0, call.remainingMs() - ENDING_MS))]),
   arrivedAt: call.arrivedAt,
-  log,
+  log: call.log,
 })
 
 const readerOf = (call: AnyCall): Reader => {
-  const { caller, signal } = requestOf(call)
+  const { caller, signal, log } = requestOf(call)
   return { tenant: caller, ownedBy: ownedBy(caller), signal, log }
 }
 

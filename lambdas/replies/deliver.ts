@@ -44,7 +44,7 @@ export async function deliver(
 
   const byId = new Map(deliveries.map((delivery) => [delivery.id, delivery]))
   const back = [
-    ...(await bury(services.desk, byId, [...unreadable, ...(saved ?? [])], log)),
+    ...(await bury(services.desk, byId, [...unreadable, ...(saved?.result ?? [])], log)),
     ...(saved === undefined
       ? await wait(
           services,
@@ -75,9 +75,12 @@ function parse(text: string): QueueBody | undefined {
 }
 
 /** Undefined where it was not possible now. */
-async function attempt<Result>(work: () => Promise<Result>, log: Log): Promise<Result | undefined> {
+async function attempt<Result>(
+  work: () => Promise<Result>,
+  log: Log,
+): Promise<{ result: Result } | undefined> {
   try {
-    return await work()
+    return { result: await work() }
   } catch (error) {
     log.error('delivery not possible now', { error })
     return undefined

@@ -27,7 +27,8 @@ export interface Call<Body, Query> {
   /** A path parameter as it stands in the URL; '' if the route has none of that name. */
   param(name: string): string
   header(name: string): string | undefined
-  requestId: string
+  /** Writes the request's and the tenant's ids on every line. */
+  log: Logger
   /** Milliseconds since the epoch. */
   arrivedAt: number
   /** Milliseconds until Lambda ends this invocation. */
@@ -48,7 +49,6 @@ export interface Route {
   method: 'GET' | 'POST' | 'PATCH' | 'DELETE'
   path: string
   handle(event: LambdaFunctionURLEvent, context: Context): Promise<Answer>
-  parsesBody: boolean
 }
 
 interface RouteOptions<Body extends Schema | undefined, Query extends Schema | undefined> {
@@ -59,49 +59,55 @@ interface RouteOptions<Body extends Schema | undefined, Query extends Schema | u
 /** Who is calling, by whatever the request shows; refuses with a CodedError. */
 export type Identify = (event: LambdaFunctionURLEvent) => Promise<Caller>
 
-/** A route for identified callers. */
-export function route<
-  Body extends Schema | undefined = undefined,
-  Query extends Schema | undefined = undefined,
->(
-  place: `${Route['method']} /${string}`,
-  schemas: RouteOptions<Body, Query>,
-  identify: Identify,
-  answer: (call: Call<Parsed<Body>, Parsed<Query>>) => Promise<Answer>,
-): Route {
-  const [method, path] = place.split(' ') as [Route['method'], string]
-  const handle = async (event: LambdaFunctionURLEvent, context: Context): Promise<Answer> => {
-    const arrivedAt = Date.now()
-    const caller = (event as AuthenticatedEvent).caller
-    const query = Object.fromEntries(new URLSearchParams(event.rawQueryString))
-    return answer({
-      caller,
-      body: (schemas.body ? check(schemas.body, event.body) : undefined) as Parsed<Body>,
-      query: (schemas.query ? check(schemas.query, query) : undefined) as Parsed<Query>,
-      param: (name) => event.pathParameters?.[name] ?? '',
-      header: (name) => event.headers[name],
-      requestId: context.awsRequestId,
-      arrivedAt,
-      remainingMs: () => context.getRemainingTimeInMillis(),
-    })
-  }
-  const authenticated = middy<LambdaFunctionURLEvent, Answer, Error, Context>()
-    .before(async ({ event }) => {
-      Object.assign(event, { caller: await identify(event) })
-      if ((event.body?.length ?? 0) > MAX_BODY_BYTES)
-        throw new CodedError('payload_too_large', `The request body must be at most ${MAX_BODY_BYTES} bytes.`)
-    })
-    .use(schemas.body ? [jsonBodyParser()] : [])
-    .handler(handle)
-  return { method, path, parsesBody: schemas.body !== undefined, handle: authenticated as Route['handle'] }
+/** What is found out about a request on its way in. */
+interface Identified {
+  caller: Caller
+  arrivedAt: number
 }
 
-type AuthenticatedEvent = LambdaFunctionURLEvent & { caller: Caller }
+/** Makes routes for identified callers, whose calls log to this logger. */
+export const routing =
+  (log: Logger) =>
+  <Body extends Schema | undefined = undefined, Query extends Schema | undefined = undefined>(
+    place: `${Route['method']} /${string}`,
+    schemas: RouteOptions<Body, Query>,
+    identify: Identify,
+    answer: (call: Call<Parsed<Body>, Parsed<Query>>) => Promise<Answer>,
+  ): Route => {
+    const [method, path] = place.split(' ') as [Route['method'], string]
+    const handle = middy<LambdaFunctionURLEvent & Partial<Identified>, Answer, Error, Context>()
+      .before(async ({ event }) => {
+        event.arrivedAt = Date.now()
+        event.caller = await identify(event)
+        if ((event.body?.length ?? 0) > MAX_BODY_BYTES)
+          throw new CodedError(
+            'payload_too_large',
+            `The request body must be at most ${MAX_BODY_BYTES} bytes.`,
+          )
+      })
+      .use(schemas.body ? [jsonBodyParser()] : [])
+      .handler(async (event, context) => {
+        const { caller, arrivedAt } = event as Identified
+        const query = Object.fromEntries(new URLSearchParams(event.rawQueryString))
+        const { companyId, platform } = caller
+        return answer({
+          caller,
+          body: (schemas.body ? check(schemas.body, event.body) : undefined) as Parsed<Body>,
+          query: (schemas.query ? check(schemas.query, query) : undefined) as Parsed<Query>,
+          param: (name) => event.pathParameters?.[name] ?? '',
+          header: (name) => event.headers[name],
+          log: log.createChild({ persistentKeys: { requestId: context.awsRequestId, companyId, platform } }),
+          arrivedAt,
+          remainingMs: () => context.getRemainingTimeInMillis(),
+        })
+      })
+    return { method, path, handle: handle as unknown as Route['handle'] }
+  }
 
 /** A route for anybody. */
 export const publicRoute = (place: `GET /${string}`, answer: () => Promise<Answer>): Route => {
   const [method, path] = place.split(' ') as ['GET', string]
-  return { method, path, parsesBody: false, handle: answer }
+  return { method, path, handle: answer }
 }
 
 /** The value as the schema describes it. Refuses `invalid_request` with every wrong field. */

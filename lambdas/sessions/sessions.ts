@@ -31,7 +31,8 @@ interface SessionRow {
   business_impact: string | null
 }
 
-const time = (text: string): string => new Date(text).toISOString()
+/** The Data API returns times in UTC and does not say so. */
+const time = (text: string): string => new Date(`${text}Z`).toISOString()
 
 const toSession = (row: SessionRow): Session => ({
   sessionId: row.id,
@@ -41,7 +42,7 @@ const toSession = (row: SessionRow): Session => ({
   createdAt: time(row.created_at),
   lastActiveAt: time(row.last_active_at),
   expiresAt: time(row.expires_at),
-  isActive: row.ended_at === null && Date.parse(row.expires_at) > Date.now(),
+  isActive: row.ended_at === null && Date.parse(`${row.expires_at}Z`) > Date.now(),
   messageCount: row.message_count,
   metadata: JSON.parse(row.metadata),
   inquiryCategory: row.inquiry_category,
@@ -97,7 +98,7 @@ export async function getSession(database: Database, caller: Caller, sessionId: 
 
 /** A place in the list: the last session's activity, to the microsecond, and its id. */
 const encodeCursor = (row: SessionRow): string =>
-  Buffer.from(`${row.last_active_at} ${row.id}`).toString('base64url')
+  Buffer.from(`${row.last_active_at}Z ${row.id}`).toString('base64url')
 
 function decodeCursor(cursor: string): { active: string; id: string } {
   const match = /^(\S+ ?\S*) ([0-9a-f-]{36})$/.exec(Buffer.from(cursor, 'base64url').toString())

@@ -105,9 +105,6 @@ begin
     select * into v_session from public.chat_sessions s
     where s.company_id = p_company_id and s.platform = p_platform and s.id = v_session_id for update;
     if not found then
-      if v_parent_id is not null then
-        raise exception using errcode = 'TK001', message = 'invalid_request', detail = '{"field": "parentMessageId"}';
-      end if;
       insert into public.tenants (company_id, platform) values (p_company_id, p_platform) on conflict do nothing;
       insert into public.chat_sessions (id, company_id, platform, user_id, channel, title)
       values (v_session_id, p_company_id, p_platform, p_request ->> 'owner', p_request ->> 'channel', p_request ->> 'title')

@@ -9,7 +9,7 @@ import {
   SendMessageCommand,
   SQSClient,
 } from '@aws-sdk/client-sqs'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
 import { type Cloud, startCloud } from '../../local/cloud/cloud.ts'
 import { type QueueAndBucket, startQueueAndBucket } from '../../local/cloud/queue-and-bucket.ts'
 import { resources as allResources, type Resources } from '../../local/cloud/resources.ts'
@@ -24,7 +24,15 @@ const resources: Resources = {
 }
 
 let directory: string
+/** For the tests that change nothing of it that another one looks at. */
+let shared: Cloud
 const closers: (() => Promise<unknown>)[] = []
+
+beforeAll(async () => {
+  shared = await startCloud({ resources })
+})
+
+afterAll(() => shared.close())
 
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), 'turnkeep-cloud-'))
@@ -68,8 +76,8 @@ async function get(endpoint: string, key: string): Promise<string | undefined> {
   return Body?.transformToString()
 }
 
-test('the functions are told everything that the template would tell them', async () => {
-  const { functionEnvironment } = await start()
+test('the functions are told everything that the template would tell them', () => {
+  const { functionEnvironment } = shared
   expect(functionEnvironment).toMatchObject({
     AWS_REGION: 'us-east-1',
     AWS_ACCESS_KEY_ID: 'local',
@@ -98,7 +106,7 @@ test('the functions are told everything that the template would tell them', asyn
 })
 
 test('the front door opens after the migration, and queued turns are fed to persist from then on', async () => {
-  const cloud = await start()
+  const cloud = shared
   await sqsOf(cloud.fauxqs.address).send(
     new SendMessageCommand({ QueueUrl: cloud.fauxqs.queueUrl('turns'), MessageBody: '[]' }),
   )
@@ -127,9 +135,8 @@ test('closing ends what is still running', async () => {
   await expect(fetch(cloud.address)).rejects.toThrow()
 })
 
-test('a start that fails leaves nothing open', async () => {
-  const cloud = await start()
-  const port = Number(new URL(cloud.address).port)
+test('a start on a taken port fails at once', async () => {
+  const port = Number(new URL(shared.address).port)
   await expect(startCloud({ resources, port })).rejects.toMatchObject({ code: 'EADDRINUSE' })
 })
 

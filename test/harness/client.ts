@@ -22,8 +22,8 @@ export interface Reply {
 
 export interface StreamOptions {
   headers?: Record<string, string>
-  /** Called with each event as it arrives; returning true cuts the connection. */
-  onEvent?: (event: NumberedEvent) => boolean | undefined | Promise<boolean | undefined>
+  /** Called with each event as it arrives, and all so far; returning true cuts the connection. */
+  onEvent?: (event: NumberedEvent, soFar: NumberedEvent[]) => boolean | Promise<boolean>
   signal?: AbortSignal
 }
 
@@ -103,7 +103,7 @@ export function clientOf(address: string, identity: Identity): ApiClient {
       try {
         for await (const event of parse(response)) {
           events.push(event)
-          if (await onEvent?.(event)) cut.abort()
+          if (await onEvent?.(event, events)) cut.abort()
         }
       } catch (error) {
         if (!(error instanceof Error)) throw error // A cut connection, ours or theirs: what came is what there is.

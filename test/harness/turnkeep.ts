@@ -12,8 +12,8 @@ const FUNCTIONS = resolve(import.meta.dirname, '../../local/functions/main.ts')
 export interface TurnkeepOptions extends CloudOptions {
   /** Embedded (PGlite), or a database of its own on the real server of this run. */
   on?: 'pglite' | 'postgres'
-  /** Variables of the functions that differ from the local ones. */
-  environment?: Record<string, string>
+  /** Variables of the functions that differ from the local ones; some can be known only when the cloud is there. */
+  environment?: Record<string, string> | ((cloud: Cloud) => Promise<Record<string, string>>)
   name?: string
 }
 
@@ -30,6 +30,8 @@ export interface Turnkeep {
   /** Waits until every message of the turns queue, watches aside, has been dealt with. */
   drained(): Promise<void>
   functions(): ChildProcess
+  /** What the functions have written so far; TEST_LOGS=1 shows it. */
+  output(): string
   /** SIGKILL, as a crash of Lambda is; a new process takes over unless told not to. */
   killFunctions(options?: { restart?: boolean }): Promise<void>
   startFunctions(environment?: Record<string, string>): Promise<ChildProcess>
@@ -47,21 +49,28 @@ export async function startTurnkeep(options: TurnkeepOptions = {}): Promise<Turn
     ...cloudOptions,
     ...(databaseUrl ? { databaseUrl } : {}),
   })
+  const variables = typeof environment === 'function' ? await environment(cloud) : environment
   const children = new Set<ChildProcess>()
   let current: ChildProcess
+  let output = ''
 
   const startFunctions = async (more: Record<string, string> = {}): Promise<ChildProcess> => {
     const child = fork(FUNCTIONS, {
       execArgv: [],
-      stdio: ['ignore', process.env.TEST_LOGS ? 'inherit' : 'ignore', 'inherit', 'ipc'],
+      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
       env: {
         PATH: process.env.PATH,
         ...cloud.functionEnvironment,
         POWERTOOLS_LOG_LEVEL: 'INFO',
-        ...environment,
+        ...variables,
         ...more,
       },
     })
+    for (const stream of [child.stdout, child.stderr])
+      stream?.on('data', (chunk: Buffer) => {
+        output += chunk
+        if (process.env.TEST_LOGS) process.stderr.write(chunk)
+      })
     children.add(child)
     child.once('exit', () => {
       children.delete(child)
@@ -86,6 +95,7 @@ export async function startTurnkeep(options: TurnkeepOptions = {}): Promise<Turn
     rows: (sql, tenant = ACME) => query(cloud, databaseUrl, sql, tenant),
     drained: () => drained(cloud),
     functions: () => current,
+    output: () => output,
     startFunctions,
     killFunctions: async ({ restart = true } = {}) => {
       await end(current)

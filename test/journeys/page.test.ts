@@ -1,0 +1,371 @@
+/** The page in a real browser, on the real local process; only the model is scripted. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { type Browser, type BrowserContextOptions, chromium, type Locator, type Page } from 'playwright-core'
+import { afterAll, afterEach, beforeAll, beforeEach, expect, onTestFinished, test } from 'vitest'
+import { type Script, type ScriptedModel, startScriptedModel } from '../../local/model/scripted-model.ts'
+
+const START = resolve(import.meta.dirname, '../../local/start.ts')
+/** Chromium talks to its maker unless told not to, and cannot make a sandbox inside most containers. */
+const BROWSER_ARGUMENTS = [
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+]
+const KOREAN: BrowserContextOptions = { locale: 'ko-KR', viewport: { width: 1280, height: 800 } }
+const ENGLISH: BrowserContextOptions = { ...KOREAN, locale: 'en-US' }
+const PHONE: BrowserContextOptions = {
+  locale: 'ko-KR',
+  viewport: { width: 390, height: 844 },
+  isMobile: true,
+  hasTouch: true,
+}
+/** Longer than the page looks for an answer whose connection broke. */
+const SETTLED_MS = 20_000
+
+/** Runs in the page. */
+const REPORT_REFUSALS = `document.addEventListener('securitypolicyviolation', (event) =>
+  console.error('refused: ' + event.violatedDirective + ' ' + event.blockedURI))`
+
+const executable = [process.env.CHROMIUM_PATH, '/usr/bin/chromium', chromium.executablePath()].find(
+  (path) => path !== undefined && existsSync(path),
+)
+
+let stateDir: string
+let model: ScriptedModel
+let turnkeep: ChildProcess
+let address: string
+let browser: Browser
+/** What the model says to a question; to any other it says "ok". */
+const scripts = new Map<string, Script>()
+
+beforeAll(async () => {
+  if (executable === undefined) return
+  stateDir = await mkdtemp(join(tmpdir(), 'turnkeep-page-'))
+  model = await startScriptedModel({
+    tokenDelayMs: 5,
+    respond: ({ messages }) => scripts.get(messages.at(-1)?.content ?? '') ?? { content: 'ok' },
+  })
+  ;({ process: turnkeep, address } = await startTurnkeep())
+  browser = await chromium.launch({ executablePath: executable, args: BROWSER_ARGUMENTS })
+})
+
+afterAll(async () => {
+  if (executable === undefined) return
+  await browser?.close()
+  if (turnkeep?.exitCode === null) {
+    turnkeep.kill('SIGTERM')
+    await once(turnkeep, 'close')
+  }
+  await model?.close()
+  await rm(stateDir, { recursive: true, force: true })
+})
+
+beforeEach((context) => {
+  context.skip(executable === undefined, 'Chromium is missing: set CHROMIUM_PATH to run these')
+})
+
+afterEach(() => scripts.clear())
+
+async function startTurnkeep(): Promise<{ process: ChildProcess; address: string }> {
+  const child = spawn(process.execPath, [START], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: {
+      PATH: process.env.PATH,
+      PORT: '0',
+      TURNKEEP_DATA_DIR: stateDir,
+      OPENAI_BASE_URL: model.url,
+      OPENAI_API_KEY: 'scripted',
+    },
+  })
+  const ready = Promise.withResolvers<string>()
+  let output = ''
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding('utf8').on('data', (text: string) => {
+      output += text
+      const found = /ready at (http:\S+)/.exec(output)?.[1]
+      if (found !== undefined) ready.resolve(found)
+    })
+  }
+  child.once('close', (code) => ready.reject(new Error(`It ended (${code}):\n${output}`)))
+  return { process: child, address: await ready.promise }
+}
+
+interface Visit {
+  page: Page
+  /** Errors on the console, exceptions, and what the content security policy refused. */
+  problems: string[]
+}
+
+/** A browser that has never been here before; unless the test says otherwise nothing may go wrong in it. */
+async function visit(options: BrowserContextOptions = KOREAN): Promise<Visit> {
+  const context = await browser.newContext(options)
+  onTestFinished(() => context.close())
+  const page = await context.newPage()
+  const problems: string[] = []
+  page.on('console', (message) => {
+    if (message.type() === 'error') problems.push(`${message.text()} (${message.location().url})`)
+  })
+  page.on('pageerror', (error) => problems.push(String(error.stack)))
+  await page.addInitScript({ content: REPORT_REFUSALS })
+  await page.goto(address)
+  return { page, problems }
+}
+
+/** The texts as they are shown, one for each element. */
+const shown = async (locator: Locator): Promise<string[]> =>
+  (await locator.allInnerTexts()).map((text) => text.trim())
+
+const composer = (page: Page) => page.locator('.composer textarea')
+const questions = (page: Page) => page.locator('.question p')
+const answers = (page: Page) => page.locator('.answer .markdown')
+const conversations = (page: Page) => page.locator('.sidebar li')
+const completed = (page: Page) => page.locator('.answer[data-status=complete]')
+const failure = (page: Page) => page.locator('.failure')
+
+async function ask(page: Page, question: string): Promise<void> {
+  await composer(page).fill(question)
+  await page.locator('.send').click()
+}
+
+test('an answer streams into the page', async () => {
+  const words = Array.from({ length: 30 }, (_, index) => `word${index} `)
+  scripts.set('배송은 얼마나 걸리나요?', { content: words, tokenDelayMs: 60 })
+  const { page, problems } = await visit()
+  await ask(page, '배송은 얼마나 걸리나요?')
+
+  await page.getByText('word0').waitFor()
+  const [early = ''] = await shown(answers(page))
+  expect(words.join('').startsWith(early)).toBe(true)
+  expect(early).not.toContain('word29')
+
+  await completed(page).waitFor()
+  expect(await shown(answers(page))).toEqual([words.join('').trim()])
+  expect(await shown(questions(page))).toEqual(['배송은 얼마나 걸리나요?'])
+  expect(await shown(conversations(page))).toEqual(['배송은 얼마나 걸리나요?'])
+  expect(problems).toEqual([])
+})
+
+test('a reload shows the same conversation', async () => {
+  scripts.set('first', { content: 'one' })
+  scripts.set('second', { content: '**two**\n\n- a\n- b' })
+  const { page, problems } = await visit()
+  await ask(page, 'first')
+  await completed(page).nth(0).waitFor()
+  await ask(page, 'second')
+  await completed(page).nth(1).waitFor()
+  const before = await shown(page.locator('.thread-content'))
+
+  await page.reload()
+  await completed(page).nth(1).waitFor()
+  expect(await shown(page.locator('.thread-content'))).toEqual(before)
+  expect(await shown(questions(page))).toEqual(['first', 'second'])
+  expect(problems).toEqual([])
+})
+
+test('an answer that was running during a reload is shown when it is there', async () => {
+  const words = Array.from({ length: 30 }, (_, index) => `word${index} `)
+  scripts.set('go on', { content: words, tokenDelayMs: 80 })
+  const { page } = await visit()
+  await ask(page, 'go on')
+  await page.getByText('word3').waitFor()
+  await page.reload()
+  await questions(page).waitFor()
+  await completed(page).waitFor({ timeout: SETTLED_MS })
+  expect(await shown(answers(page))).toEqual([words.join('').trim()])
+  expect(await questions(page).count()).toBe(1)
+})
+
+test('markup in an answer is text, not HTML', async () => {
+  const content = [
+    '<img src="x" onerror="window.wasRun = true"> <b>bold</b>',
+    '<script>window.wasRun = true</script>',
+    '[a](javascript:window.wasRun=true) [b](/api/health) ![c](https://example.com/c.png)',
+    '[d](https://example.com/d)',
+    '```html\n<i>code</i>\n```',
+  ].join('\n\n')
+  scripts.set('show markup', { content })
+  const { page, problems } = await visit()
+  await ask(page, 'show markup <u>now</u>')
+  await completed(page).waitFor()
+  await ask(page, 'show markup')
+  await completed(page).nth(1).waitFor()
+
+  const answer = answers(page).nth(1)
+  expect(await answer.locator('img, script, b, i').count()).toBe(0)
+  const [text] = await shown(answer)
+  for (const markup of ['onerror="window.wasRun = true"', '<b>bold</b>', '<script>', '<i>code</i>'])
+    expect(text).toContain(markup)
+  expect(await shown(questions(page))).toEqual(['show markup <u>now</u>', 'show markup'])
+  const links = await answer
+    .locator('a')
+    .evaluateAll((all) => all.map((link) => ['href', 'target', 'rel'].map((name) => link.getAttribute(name))))
+  expect(links).toEqual([
+    ['https://example.com/c.png', '_blank', 'noopener noreferrer'],
+    ['https://example.com/d', '_blank', 'noopener noreferrer'],
+  ])
+  expect(await page.evaluate(`'wasRun' in window`)).toBe(false)
+  expect(problems).toEqual([])
+})
+
+test('Enter during Korean composition does not send', async () => {
+  const { page, problems } = await visit()
+  const keyboard = await page.context().newCDPSession(page)
+  const enter = { type: 'rawKeyDown', key: 'Enter', code: 'Enter' } as const
+  await composer(page).focus()
+  await keyboard.send('Input.imeSetComposition', { text: '안녕', selectionStart: 2, selectionEnd: 2 })
+  await keyboard.send('Input.dispatchKeyEvent', { ...enter, windowsVirtualKeyCode: 229 })
+  await keyboard.send('Input.dispatchKeyEvent', { ...enter, windowsVirtualKeyCode: 13 })
+  expect(await composer(page).inputValue()).toBe('안녕')
+  expect(await questions(page).count()).toBe(0)
+
+  await keyboard.send('Input.insertText', { text: '안녕' })
+  await page.keyboard.press('Shift+Enter')
+  await page.keyboard.type('!')
+  await page.keyboard.press('Enter')
+  await completed(page).waitFor()
+  expect(await shown(questions(page))).toEqual(['안녕\n!'])
+  expect(await composer(page).inputValue()).toBe('')
+  expect(problems).toEqual([])
+})
+
+test('an answer that breaks off is kept, explained, and replaced by another try', async () => {
+  scripts.set('breaks', { content: ['half ', 'an ', 'answer'], tokenDelayMs: 50, cutAfter: 2 })
+  const { page, problems } = await visit()
+  await ask(page, 'breaks')
+  await failure(page).waitFor()
+  expect(await shown(answers(page))).toEqual(['half an'])
+  expect((await shown(failure(page)))[0]).toMatch(/요청 번호\s+\S+/)
+
+  scripts.set('breaks', { content: 'a whole answer' })
+  await page.getByRole('button', { name: '다시 시도' }).click()
+  await completed(page).waitFor()
+  expect(await shown(answers(page))).toEqual(['a whole answer'])
+  expect(await failure(page).count()).toBe(0)
+
+  await page.reload()
+  await completed(page).waitFor()
+  expect(await shown(questions(page))).toEqual(['breaks'])
+  expect(await shown(answers(page))).toEqual(['a whole answer'])
+  expect(problems).toEqual([])
+})
+
+test('a question whose outcome is unknown is sent again as the same turn', async () => {
+  const { page } = await visit()
+  const keys: (string | undefined)[] = []
+  await page.route('**/api/chat/stream', async (route) => {
+    keys.push(route.request().headers()['idempotency-key'])
+    // The server gets the first one, and answers; the page never hears of it.
+    if (keys.length === 1) {
+      await route.fetch()
+      await route.abort('connectionreset')
+    } else await route.continue()
+  })
+  await ask(page, 'twice')
+  await failure(page).waitFor()
+  expect(await shown(questions(page))).toEqual(['twice'])
+  await page.getByRole('button', { name: '다시 시도' }).click()
+  await completed(page).waitFor({ timeout: SETTLED_MS })
+
+  expect(keys[0]).toMatch(/\S/)
+  expect(new Set(keys).size).toBe(1)
+  await page.reload()
+  await completed(page).waitFor()
+  expect(await shown(questions(page))).toEqual(['twice'])
+  expect(model.requests.filter(({ chat }) => chat?.messages.at(-1)?.content === 'twice')).toHaveLength(1)
+})
+
+test('what is refused says so in place, and the question goes back to where it was written', async () => {
+  const { page } = await visit(ENGLISH)
+  await page.route('**/api/chat/stream', (route) =>
+    route.fulfill({
+      status: 429,
+      headers: { 'retry-after': '60', 'x-request-id': 'the-request' },
+      json: { error: { code: 'rate_limited', message: 'no', requestId: 'the-request' } },
+    }),
+  )
+  await ask(page, 'too much')
+  await failure(page).waitFor()
+  const [words] = await shown(failure(page))
+  expect(words).toMatch(/You can try again from \d+:\d\d:\d\d/)
+  expect(words).toContain('the-request')
+  expect(await page.getByRole('button', { name: 'Try again' }).isDisabled()).toBe(true)
+  await page.getByRole('button', { name: 'Edit' }).click()
+  expect(await composer(page).inputValue()).toBe('too much')
+  expect(await failure(page).count()).toBe(0)
+})
+
+test('a new title, a rating, the end of a conversation and a draft survive a reload', async () => {
+  const { page, problems } = await visit(ENGLISH)
+  await ask(page, 'hello')
+  await completed(page).waitFor()
+  await page.getByRole('button', { name: 'Rename' }).click()
+  await page.keyboard.type('A better title')
+  await page.keyboard.press('Enter')
+  await expect.poll(() => conversations(page).allInnerTexts()).toEqual(['A better title'])
+  const helpful = page.getByRole('button', { name: 'Helpful', exact: true })
+  await Promise.all([page.waitForResponse('**/feedback'), helpful.click()])
+
+  await page.keyboard.press('Control+k')
+  await composer(page).fill('not sent yet')
+  await page.reload()
+  await conversations(page).first().waitFor()
+  expect(await composer(page).inputValue()).toBe('not sent yet')
+
+  await conversations(page).locator('a').click()
+  await completed(page).waitFor()
+  expect(await shown(page.locator('h1'))).toEqual(['A better title'])
+  expect(await helpful.getAttribute('aria-pressed')).toBe('true')
+  await page.getByRole('button', { name: 'End conversation' }).click()
+  await page.getByRole('dialog').getByRole('button', { name: 'End conversation' }).click()
+  await page.locator('.ended').waitFor()
+
+  await page.reload()
+  await page.locator('.ended').waitFor()
+  expect(await shown(answers(page))).toEqual(['ok'])
+  expect(await composer(page).count()).toBe(0)
+  expect(problems).toEqual([])
+})
+
+test('at 390 px nothing is wider than the screen, and the list is a drawer', async () => {
+  const wide = `${'가나다'.repeat(60)} https://example.com/${'x'.repeat(200)}`
+  const content = `${wide}\n\n\`\`\`\n${'code '.repeat(60)}\n\`\`\`\n\n|${' h |'.repeat(12)}\n|${'---|'.repeat(12)}`
+  scripts.set(wide, { content })
+  const { page, problems } = await visit(PHONE)
+  const width = () => page.evaluate('document.documentElement.scrollWidth')
+  expect(await width()).toBe(390)
+  await ask(page, wide)
+  await completed(page).waitFor()
+  expect(await width()).toBe(390)
+  const { x = 0, width: own = 0 } = (await answers(page).boundingBox()) ?? {}
+  expect(x + own).toBeLessThanOrEqual(390)
+
+  const list = page.getByRole('complementary')
+  expect(await list.isVisible()).toBe(false)
+  await page.getByRole('button', { name: '대화 목록 열기' }).click()
+  await list.waitFor()
+  expect(await width()).toBe(390)
+  await page.keyboard.press('Escape')
+  await list.waitFor({ state: 'hidden' })
+  expect(problems).toEqual([])
+})
+
+test("the page speaks the browser's language", async () => {
+  for (const [options, language, label] of [
+    [KOREAN, 'ko', '메시지 입력'],
+    [ENGLISH, 'en', 'Your message'],
+    [{ ...ENGLISH, locale: 'fr-FR' }, 'en', 'Your message'],
+  ] as const) {
+    const { page } = await visit(options)
+    await page.getByLabel(label).waitFor()
+    expect(await page.locator('html').getAttribute('lang')).toBe(language)
+  }
+})
