@@ -14,6 +14,8 @@ export interface TestDatabase {
   /** As the functions are: a role that owns nothing. */
   app: Database
   owner: Database
+  /** Runs SQL as the owner with the tenant set; a select returns its rows. */
+  inTenant<Row = Record<string, unknown>>(companyId: string, sql: string): Promise<Row[]>
   migrate(): Promise<string[]>
   close(): Promise<void>
 }
@@ -40,11 +42,19 @@ export async function startTestDatabase(engine: Engine, name: string): Promise<T
   const owner = open('owner')
   const run = async () => migrate(owner, await readSqlFiles(SQL), splitStatements)
   await run()
+  await owner.execute(IN_TENANT)
   const app = open('app')
   await app.execute('select 1') // The client looks up its endpoint now, before another database changes it.
   return {
     app,
     owner,
+    inTenant: async <Row>(companyId: string, sql: string) => {
+      const rows = await owner.execute<{ row: string }>('select public.in_tenant(:company, :sql) as row', {
+        company: companyId,
+        sql,
+      })
+      return rows.map(({ row }) => JSON.parse(row) as Row)
+    },
     migrate: run,
     close: async () => {
       await dataApi.close()
@@ -53,6 +63,18 @@ export async function startTestDatabase(engine: Engine, name: string): Promise<T
     },
   }
 }
+
+/** The tenant must be set before the statement is planned to run, and one call is one statement: hence a function. */
+const IN_TENANT = `
+  create or replace function public.in_tenant(p_company_id text, p_sql text) returns setof jsonb language plpgsql as $$
+  begin
+    perform turnkeep.set_tenant(p_company_id, 'web');
+    if p_sql ~* '^\\s*select' then
+      return query execute format('select to_jsonb(q) from (%s) q', p_sql);
+    else
+      execute p_sql;
+    end if;
+  end $$`
 
 /** The same tests on both engines. */
 export const onBothEngines = (title: string, tests: (engine: Engine) => void): void =>

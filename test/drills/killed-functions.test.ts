@@ -1,0 +1,54 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { type DrillCloud, rounds, startDrillCloud } from './drill-cloud.ts'
+import { questionText } from './drill-model.ts'
+import { createRandom } from './random.ts'
+import { conclude } from './report.ts'
+import { ask, type Sighting, sessionOf } from './returning-client.ts'
+
+const ROUNDS = rounds(50, 6)
+const IN_FLIGHT = 5
+/** About as long as an answer takes, its opening and its saving included. */
+const LATEST_KILL_MS = 900
+
+let cloud: DrillCloud
+beforeAll(async () => {
+  cloud = await startDrillCloud({ name: 'killed' })
+})
+afterAll(() => cloud.close())
+
+test('no turn is lost when the functions are killed at random moments', { timeout: 400_000 }, async () => {
+  const random = createRandom()
+  const sightings: Promise<Sighting>[] = []
+  for (let round = 0; round < ROUNDS; round += 1) {
+    for (let answer = 0; answer < IN_FLIGHT; answer += 1) {
+      const name = `killed ${round}.${answer}`
+      const question = questionText({ name, pieces: 3 + random.integer(20), delayMs: random.integer(40) })
+      // Every third leaves for good: its answer has to be ended by those that nobody waits for.
+      const returns = answer % 3 !== 2
+      const user = cloud.as({ userId: `u${answer}` })
+      sightings.push(ask(user, { question, returns, ...(returns && { key: name }) }))
+    }
+    await sleep(random.integer(LATEST_KILL_MS))
+    await cloud.killFunctions()
+  }
+  const seen = await Promise.all(sightings)
+  const fault = 'functions killed at random moments'
+  await conclude(cloud, { fault, rounds: ROUNDS, sightings: seen, random })
+
+  // Every thread goes on, also those whose answer was interrupted.
+  const sessions = new Set(seen.flatMap((sighting) => sessionOf(sighting)?.sessionId ?? []))
+  const agent = cloud.as({ userId: 'agent', role: 'agent' })
+  for (const sessionId of sessions) {
+    const [, answer] = await agent.messages(sessionId)
+    const question = questionText({ name: `after ${sessionId}`, pieces: 1, delayMs: 0 })
+    const next = await ask(agent, { question, sessionId, returns: false })
+    expect(next.events.at(-1)?.event).toMatchObject({
+      type: 'done',
+      metadata: { sessionMessageCount: 4 },
+    })
+    const messages = await agent.messages(sessionId)
+    expect(messages.map(({ sequenceNumber }) => sequenceNumber)).toEqual([1, 2, 3, 4])
+    expect(messages[2]?.parentMessageId).toBe(answer?.messageId)
+  }
+})

@@ -1,0 +1,80 @@
+/** What is there after a drill: every turn with its log, every message as clients read it, every row. */
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Message, NumberedEvent, ReplyEvent } from '../../lambdas/protocol.ts'
+import type { Turnkeep } from '../harness/turnkeep.ts'
+
+export interface StoredTurn {
+  messageId: string
+  questionId: string
+  state: 'running' | 'closing' | 'finished'
+  log: NumberedEvent[]
+}
+
+export interface StoredRow {
+  id: string
+  content: string
+  content_key: string | null
+  status: string
+}
+
+export interface Stored {
+  turns: StoredTurn[]
+  messages: Message[]
+  /** The table alone, without what is still on its way. */
+  rows: StoredRow[]
+  deadLetters: number
+}
+
+/** Promise 3 of the contract. */
+export const READABLE_WITHIN_MS = 30_000
+
+/** Waits until everything that was begun has ended and is saved, at most as long as the contract allows. */
+export async function settled(turnkeep: Turnkeep, withinMs = READABLE_WITHIN_MS): Promise<Stored> {
+  const until = Date.now() + withinMs
+  for (;;) {
+    const [unsettled] = await turnkeep.rows<{ count: string }>(`
+      select count(*) from chat_turns t where t.state <> 'finished'
+        or not exists (select 1 from chat_messages m where m.id = t.message_id)
+        or not exists (select 1 from chat_messages m where m.id = t.question_id)`)
+    if (unsettled?.count === '0' && isDrained(turnkeep)) break
+    if (Date.now() > until) break // The judge says what is missing.
+    await sleep(100)
+  }
+  return readStored(turnkeep)
+}
+
+function isDrained({ cloud }: Turnkeep): boolean {
+  const { ready = [], inflight = [] } = cloud.fauxqs.inspectQueue('turns')?.messages ?? {}
+  return ready.length + inflight.length === 0
+}
+
+async function readStored(turnkeep: Turnkeep): Promise<Stored> {
+  const turns = await turnkeep.rows<{ message_id: string; question_id: string; state: StoredTurn['state'] }>(
+    'select message_id, question_id, state from chat_turns order by opened_at, message_id',
+  )
+  const batches = await turnkeep.rows<{ message_id: string; first_event_id: number; events: ReplyEvent[] }>(
+    'select message_id, first_event_id, events from chat_reply_events order by message_id, first_event_id',
+  )
+  const logs = new Map<string, NumberedEvent[]>()
+  for (const { message_id, first_event_id, events } of batches)
+    logs.set(message_id, [
+      ...(logs.get(message_id) ?? []),
+      ...events.map((event, index) => ({ id: first_event_id + index, event })),
+    ])
+  const sessions = await turnkeep.rows<{ id: string }>('select id from chat_sessions')
+  const agent = turnkeep.as({ userId: 'judge', role: 'agent' })
+  const messages: Message[] = []
+  for (const { id } of sessions) messages.push(...(await agent.messages(id)))
+  const dead = turnkeep.cloud.fauxqs.inspectQueue('turns-dead')?.messages
+  return {
+    turns: turns.map(({ message_id, question_id, state }) => ({
+      messageId: message_id,
+      questionId: question_id,
+      state,
+      log: logs.get(message_id) ?? [],
+    })),
+    messages,
+    rows: await turnkeep.rows<StoredRow>('select id, content, content_key, status from chat_messages'),
+    deadLetters: (dead?.ready.length ?? 0) + (dead?.inflight.length ?? 0),
+  }
+}
