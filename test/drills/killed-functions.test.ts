@@ -8,8 +8,7 @@ import { ask, type Sighting, sessionOf } from './returning-client.ts'
 
 const ROUNDS = rounds(50, 6)
 const IN_FLIGHT = 5
-/** About as long as an answer takes, its opening and its saving included. */
-const LATEST_KILL_MS = 900
+const MOST_PIECES = 20
 
 let cloud: DrillCloud
 beforeAll(async () => {
@@ -19,17 +18,22 @@ afterAll(() => cloud.close())
 
 test('no turn is lost when the functions are killed at random moments', { timeout: 400_000 }, async () => {
   const random = createRandom()
+  const latestKillMs = await howLongTheyTake()
   const sightings: Promise<Sighting>[] = []
   for (let round = 0; round < ROUNDS; round += 1) {
     for (let answer = 0; answer < IN_FLIGHT; answer += 1) {
       const name = `killed ${round}.${answer}`
-      const question = questionText({ name, pieces: 3 + random.integer(20), delayMs: random.integer(40) })
+      const question = questionText({
+        name,
+        pieces: 3 + random.integer(MOST_PIECES),
+        delayMs: random.integer(40),
+      })
       // Every third leaves for good: its answer has to be ended by those that nobody waits for.
       const returns = answer % 3 !== 2
       const user = cloud.as({ userId: `u${answer}` })
       sightings.push(ask(user, { question, returns, ...(returns && { key: name }) }))
     }
-    await sleep(random.integer(LATEST_KILL_MS))
+    await sleep(random.integer(latestKillMs))
     await cloud.killFunctions()
   }
   const seen = await Promise.all(sightings)
@@ -52,3 +56,16 @@ test('no turn is lost when the functions are killed at random moments', { timeou
     expect(messages[2]?.parentMessageId).toBe(answer?.messageId)
   }
 })
+
+/** Undisturbed, on this machine, up to their saving: later there is nothing left to kill. */
+async function howLongTheyTake(): Promise<number> {
+  const startedAt = Date.now()
+  const asked = Array.from({ length: IN_FLIGHT }, (_, answer) =>
+    ask(cloud.as(), {
+      question: questionText({ name: `undisturbed ${answer}`, pieces: MOST_PIECES, delayMs: 40 }),
+    }),
+  )
+  await Promise.all(asked)
+  await cloud.drained()
+  return Date.now() - startedAt
+}

@@ -28,19 +28,32 @@ export interface Stored {
 /** Promise 3 of the contract. */
 export const READABLE_WITHIN_MS = 30_000
 
-/** Waits until everything that was begun has ended and is saved, at most as long as the contract allows. */
-export async function settled(turnkeep: Turnkeep, withinMs = READABLE_WITHIN_MS): Promise<Stored> {
-  const until = Date.now() + withinMs
-  for (;;) {
-    const [unsettled] = await turnkeep.rows<{ count: string }>(`
-      select count(*) from chat_turns t where t.state <> 'finished'
-        or not exists (select 1 from chat_messages m where m.id = t.message_id)
-        or not exists (select 1 from chat_messages m where m.id = t.question_id)`)
-    if (unsettled?.count === '0' && isDrained(turnkeep)) break
-    if (Date.now() > until) break // The judge says what is missing.
-    await sleep(100)
-  }
+/**
+ * Waits until every turn of which a client may have seen a token has ended by itself and is saved, at most as long as
+ * the contract allows. A turn that lost its writer before its question was queued has no watch, and nobody was promised
+ * anything: it ends when somebody meets it, which is done here.
+ */
+export async function settled(turnkeep: Turnkeep): Promise<Stored> {
+  const spoken = `exists (select 1 from chat_reply_events e where e.message_id = t.message_id
+    and e.events @? '$[*] ? (@.type == "token")')`
+  await waitFor(async () => (await unsettled(turnkeep, spoken)).length === 0 && isDrained(turnkeep))
+  const agent = turnkeep.as({ userId: 'passer-by', role: 'agent' })
+  for (const { message_id } of await unsettled(turnkeep, `not ${spoken}`))
+    await agent.stream('GET', `/api/chat/stream/${message_id}`)
+  await waitFor(async () => (await unsettled(turnkeep, 'true')).length === 0 && isDrained(turnkeep))
   return readStored(turnkeep)
+}
+
+const unsettled = (turnkeep: Turnkeep, which: string) =>
+  turnkeep.rows<{ message_id: string }>(`
+    select t.message_id from chat_turns t where ${which} and (t.state <> 'finished'
+      or not exists (select 1 from chat_messages m where m.id = t.message_id)
+      or not exists (select 1 from chat_messages m where m.id = t.question_id))`)
+
+/** Does not fail when the time is over: the judge says what is missing then. */
+async function waitFor(condition: () => Promise<boolean>): Promise<void> {
+  for (const until = Date.now() + READABLE_WITHIN_MS; Date.now() < until; await sleep(100))
+    if (await condition()) return
 }
 
 function isDrained({ cloud }: Turnkeep): boolean {
