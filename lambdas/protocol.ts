@@ -36,6 +36,9 @@ const label = v.pipe(
 )
 const uuid = v.pipe(v.string(), v.uuid('must be a UUID'), v.toLowerCase())
 
+// Not Buffer: the page reads this file's types, and a browser has none.
+const utf8Bytes = (text: string): number => new TextEncoder().encode(text).length
+
 type JsonObject = Record<string, unknown>
 const everyStringIsStorable = (value: unknown): boolean => {
   if (typeof value === 'string') return isStorableText(value)
@@ -49,7 +52,7 @@ const jsonObject = v.custom<JsonObject>(
 const metadata = v.pipe(
   jsonObject,
   v.check(
-    (value: JsonObject) => Buffer.byteLength(JSON.stringify(value)) <= MAX_METADATA_BYTES,
+    (value: JsonObject) => utf8Bytes(JSON.stringify(value)) <= MAX_METADATA_BYTES,
     'must be at most 8 KB',
   ),
   v.check((value: JsonObject) => everyStringIsStorable(value), UNSTORABLE),
@@ -236,6 +239,8 @@ export interface Session extends BusinessFields {
   expiresAt: string
   /** Neither ended nor expired. */
   isActive: boolean
+  /** Ended for good; an expired session, which a question revives, has none. */
+  endedAt: string | null
   messageCount: number
   metadata: Record<string, unknown>
 }

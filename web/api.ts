@@ -1,5 +1,5 @@
 /** The routes of the wire contract that the page uses. Whatever is not success is thrown as ApiError. */
-import type { ChatRequest, Message, MessagePage, Page, ReplyEvent, Session } from '../lambdas/protocol.ts'
+import type { ChatRequest, Message, MessagePage, NumberedEvent, Page, Session } from '../lambdas/protocol.ts'
 import { ApiError, errorFrom, plainFailure } from './failure.ts'
 import type { Identity } from './identity.ts'
 import { readEvents } from './sse.ts'
@@ -12,12 +12,6 @@ const MESSAGES_PER_PAGE = 100
 /** What the page asks; sent unchanged with every repetition under one idempotency key. */
 export type Question = Pick<ChatRequest, 'message'> &
   Partial<Pick<ChatRequest, 'sessionId' | 'threadId' | 'channel' | 'parentMessageId' | 'locale'>>
-
-export interface NumberedEvent {
-  /** Grows by one from 0 within an answer; what a resumed reader has seen already is told by it. */
-  id: number
-  event: ReplyEvent
-}
 
 export interface Reply {
   requestId: string | null

@@ -1,5 +1,5 @@
 /** Builds the page: static files that any host can serve. */
-import { copyFile, readFile, rm, writeFile } from 'node:fs/promises'
+import { readFile, rm, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
@@ -10,14 +10,15 @@ const source = fileURLToPath(new URL('.', import.meta.url))
 const BROWSERS = ['chrome111', 'edge111', 'firefox115', 'safari16.4']
 
 /**
- * Writes `index.html`, `icon.svg` and `assets/` into a folder, which is made. The names in `assets/` hold a
- * hash of the content, so that they may be cached for ever; the other two may not.
+ * Writes `index.html` and `assets/` into a folder, which is made. The names in `assets/` hold a hash of the
+ * content, so that they may be cached for ever; the page itself must not be.
  */
 export async function buildPage(outDir: string): Promise<void> {
   await rm(join(outDir, 'assets'), { recursive: true, force: true })
   const { metafile } = await build({
     absWorkingDir: source,
-    entryPoints: ['main.tsx', 'style/style.css'],
+    entryPoints: ['main.tsx', 'style/style.css', 'icon.svg'],
+    loader: { '.svg': 'copy' },
     bundle: true,
     minify: true,
     metafile: true,
@@ -37,5 +38,4 @@ export async function buildPage(outDir: string): Promise<void> {
     page = page.replace(`"/${plain}"`, `"/assets/${basename(path)}"`)
   }
   await writeFile(join(outDir, 'index.html'), page)
-  await copyFile(join(source, 'icon.svg'), join(outDir, 'icon.svg'))
 }

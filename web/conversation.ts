@@ -107,6 +107,7 @@ export function openConversation(
 ): Conversation {
   const turnsKey = `turns.${sessionId}`
   let draftKey = isNew ? 'draft.new' : `draft.${sessionId}`
+  let isProvisional = isNew
   const draft = signal(read<string>(draftKey) ?? '')
   const state = signal<ConversationState>({
     loading: isNew ? 'new' : 'loading',
@@ -157,6 +158,13 @@ export function openConversation(
     patch({ messages: merge(state.value.messages, found) })
   }
 
+  /** Reads what other devices may have added since this conversation was last looked at. */
+  async function catchUp(): Promise<void> {
+    if (isBusy(state.value)) return
+    const last = state.value.messages.at(-1)?.sequenceNumber ?? 0
+    await refresh(Math.max(last - 1, 0)).catch(() => undefined)
+  }
+
   /** Finds a turn among the saved messages; also where the page never learned its ids. */
   function findSaved(turn: Turn): { question: Message | undefined; answer: Message | undefined } {
     const { messages } = state.value
@@ -185,7 +193,11 @@ export function openConversation(
       await wait(pause)
       await refresh(from?.sequenceNumber).catch(() => undefined)
       const { question, answer } = findSaved(turn)
-      if (answer !== undefined) return replaceTurn(turn.key, null)
+      if (answer !== undefined) {
+        replaceTurn(turn.key, null)
+        if (isProvisional) void learnSession()
+        return
+      }
       if (question !== undefined && turn.userMessageId === null) {
         turn = { ...turn, userMessageId: question.messageId }
         replaceTurn(turn.key, turn)
@@ -196,9 +208,11 @@ export function openConversation(
 
   // ------------------------------------------------------------ asking
 
+  /** What the server knows of a session that this page made up; it is sure to know once a turn has ended. */
   async function learnSession(): Promise<void> {
     const session = await api.conversation(sessionId).catch(() => null)
     if (session === null) return
+    isProvisional = false
     const { title } = state.value.session ?? session
     patch({ session: { ...session, title: session.title ?? title } })
   }
@@ -218,6 +232,7 @@ export function openConversation(
           : interruptions,
     })
     keepTurns()
+    if (isProvisional) void learnSession()
   }
 
   /** Applies a reply's events to its turn as they come; true: it ended as the contract says. */
@@ -239,7 +254,6 @@ export function openConversation(
         if (before.messageId !== turn.messageId) {
           draw()
           keepTurns()
-          if (numbered.event.type === 'session' && numbered.event.created) void learnSession()
         } else drawing ??= setTimeout(draw, DRAW_EVERY_MS)
       }
       return false
@@ -263,10 +277,15 @@ export function openConversation(
     }
   }
 
+  function markEnded(): void {
+    const { session } = state.value
+    patch({ ended: true, session: session && { ...session, isActive: false } })
+  }
+
   /** The request was answered with an error, or not at all: nothing of an answer has been seen. */
   async function refused(turn: Turn, error: unknown, isRepeated: boolean): Promise<void> {
     const failure = failureOf(error)
-    if (failure.code === 'ended') patch({ ended: true })
+    if (failure.code === 'ended') markEnded()
     // An earlier try of this very turn may be the one that is being answered.
     if (failure.code === 'reply_in_progress' && isRepeated) return settle(turn)
     failTurn(turn, failure)
@@ -310,7 +329,8 @@ export function openConversation(
   }
 
   async function load(): Promise<void> {
-    if (state.value.loading === 'new' || state.value.loading === 'ready') return
+    if (state.value.loading === 'new') return
+    if (state.value.loading === 'ready') return catchUp()
     patch({ loading: 'loading', loadFailure: null })
     try {
       const [session, messages] = await Promise.all([api.conversation(sessionId), api.messages(sessionId)])
@@ -321,6 +341,7 @@ export function openConversation(
         patch({ loading: 'failed', loadFailure: failureOf(error) })
         return
       }
+      isProvisional = true
       patch({ loading: 'ready' })
     }
     restore()
@@ -388,8 +409,7 @@ export function openConversation(
 
     async end() {
       await api.end(sessionId)
-      const { session } = state.value
-      patch({ ended: true, session: session && { ...session, isActive: false } })
+      markEnded()
     },
 
     async rate(answer, score) {

@@ -60,10 +60,12 @@ export function blocksOf(text: string): Block[] {
 /** A block as words only, for those who listen. */
 export const spokenText = ({ tokens }: Block): string =>
   tokens
-    .flatMap((token) => token.children ?? [token])
-    .map(({ type, content }) => (type === 'softbreak' || type === 'hardbreak' ? ' ' : content))
+    .map(({ children, content }) => children?.map(wordsOf).join('') ?? content)
     .filter((part) => part !== '')
-    .join('')
+    .join(' ')
+
+const wordsOf = ({ type, content }: Token): string =>
+  type === 'softbreak' || type === 'hardbreak' ? ' ' : content
 
 /** `https://example.com/배송` is an address; in `https://example.com/docs를` the last letter is grammar. */
 export function withoutParticle(address: string): [address: string, particle: string] {

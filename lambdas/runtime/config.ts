@@ -76,7 +76,8 @@ export const settings = {
   modelSilenceMs: wholeNumberOr('MODEL_SILENCE_MS', 30_000, { min: 100, max: 600_000 }),
   /** The waiting route's patience; below the 120 s that the distribution waits for a function. */
   waitMs: wholeNumberOr('WAIT_MS', 100_000, { min: 10, max: 110_000 }),
-  leaseSeconds: wholeNumberOr('LEASE_SECONDS', 15, { min: 1, max: 300 }),
+  /** A writer that is silent for so long counts as dead: well above the 5 s that one slow append may take. */
+  leaseSeconds: wholeNumberOr('LEASE_SECONDS', 10, { min: 1, max: 300 }),
 } as const
 
 type SettingName = keyof typeof settings

@@ -43,6 +43,7 @@ const toSession = (row: SessionRow): Session => ({
   lastActiveAt: time(row.last_active_at),
   expiresAt: time(row.expires_at),
   isActive: row.ended_at === null && Date.parse(`${row.expires_at}Z`) > Date.now(),
+  endedAt: row.ended_at === null ? null : time(row.ended_at),
   messageCount: row.message_count,
   metadata: JSON.parse(row.metadata),
   inquiryCategory: row.inquiry_category,

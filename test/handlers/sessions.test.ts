@@ -91,7 +91,10 @@ describe('a session', () => {
     const path = `/api/sessions/${session?.sessionId}`
     expect((await user.call('DELETE', path)).status).toBe(204)
     expect((await user.call('DELETE', path)).status).toBe(204)
-    expect((await user.call('GET', path)).body).toMatchObject({ isActive: false })
+    expect((await user.call('GET', path)).body).toMatchObject({
+      isActive: false,
+      endedAt: expect.any(String),
+    })
     expect(await user.messages(session?.sessionId ?? '')).toHaveLength(2)
     expect((await user.call('DELETE', `${path}?purge=maybe`)).status).toBe(400)
     expect((await user.call('DELETE', `${path}?purge=true`)).status).toBe(204)

@@ -70,13 +70,16 @@ export function App({ conversations, identity, place }: Props) {
 
   function askElsewhere(turn: Turn): void {
     conversation.takeBack(turn)
+    const next = conversations.open(null)
+    next.type([next.draft.value, conversation.draft.value].filter((text) => text !== '').join('\n\n'))
     conversation.type('')
     place.go(null)
-    conversations.open(null).type(turn.question.message)
   }
 
   useEffect(() => {
     function onKeyDown(event: KeyboardEvent): void {
+      // A dialog wants its answer first.
+      if (document.querySelector('dialog[open]') !== null) return
       if (event.key.toLowerCase() === 'k' && (event.ctrlKey || event.metaKey) && !event.altKey) {
         event.preventDefault()
         startNew()
