@@ -184,7 +184,7 @@ export const handler = streamingHandler(
       const page = await readReply(services.hotStore, reader, messageId, after)
       // Nothing is left to say: 204 tells an EventSource to stop reconnecting.
       if (page.finished && page.events.length === 0) return { status: 204 }
-      return streamed(follow(services, reader, messageId, after))
+      return streamed(follow(services, reader, messageId, after, page))
     }),
 
     route('DELETE /api/chat/stream/{id}', {}, authenticate, async (call) => {

@@ -35,28 +35,32 @@ export async function readReply(
 
 /**
  * Yields the events after the given id (-1: all), each once and in order, up to the terminal event. Whoever meets a
- * turn whose writer is gone rescues it, so the stream always ends. Throws as `readReply` does.
+ * turn whose writer is gone rescues it, so the stream always ends. Throws as `readReply` does; a caller that has read
+ * the first page already hands it over.
  */
 export async function* follow(
   services: RescueServices,
   reader: Reader,
   messageId: string,
   after: number,
+  firstPage?: ReplyLogPage,
 ): AsyncGenerator<NumberedEvent, void> {
   let last = after
   let pause = LOOK_AGAIN_MS.first
+  let page = firstPage ?? (await readReply(services.hotStore, reader, messageId, last))
   while (!reader.signal.aborted) {
-    const page = await readReply(services.hotStore, reader, messageId, last)
     for (const numbered of page.events) {
       last = numbered.id
       yield numbered
       if (isTerminal(numbered)) return
     }
-    if (page.events.length > 0) pause = LOOK_AGAIN_MS.first
-    else if (page.finished) return
-    if (page.lapsed && (await rescue(services, reader.tenant, messageId, reader.log))) continue
-    if (page.events.length > 0 && page.finished) continue
-    await sleep(pause, undefined, { signal: reader.signal }).catch(() => undefined)
-    pause = Math.min(pause * 1.5, LOOK_AGAIN_MS.most)
+    if (page.finished && page.events.length === 0) return
+    const rescued = page.lapsed && (await rescue(services, reader.tenant, messageId, reader.log))
+    // A page may end before the log does; only a running reply is worth waiting for.
+    if (!rescued && !page.finished) {
+      pause = page.events.length > 0 ? LOOK_AGAIN_MS.first : Math.min(pause * 1.5, LOOK_AGAIN_MS.most)
+      await sleep(pause, undefined, { signal: reader.signal }).catch(() => undefined)
+    }
+    page = await readReply(services.hotStore, reader, messageId, last)
   }
 }

@@ -18,8 +18,9 @@ export async function* replay(
   if (!claim.bodyMatches)
     throw new CodedError('idempotency_mismatch', 'This Idempotency-Key was used with another request.')
   const tenant = { companyId: caller.companyId, platform: caller.platform }
-  if ((await services.hotStore.readLog(tenant, null, claim.messageId, -1)) !== undefined)
-    yield* follow(services, { tenant, ownedBy: null, log, signal }, claim.messageId, -1)
+  const page = await services.hotStore.readLog(tenant, null, claim.messageId, -1)
+  if (page?.erased === false)
+    yield* follow(services, { tenant, ownedBy: null, log, signal }, claim.messageId, -1, page)
   else {
     const turn = await services.hotStore.readTurn(tenant, claim.userMessageId, claim.messageId)
     if (turn?.answer === undefined || turn.question.is_deleted || turn.answer.is_deleted)

@@ -19,13 +19,13 @@ import {
 import type { LapsedTurn, OpenedTurn, TurnLease } from '../services/hot-store.ts'
 import type { ContextLimits } from './context.ts'
 import { makeDurable } from './durable.ts'
-import { follow } from './follow.ts'
+import { follow, isTerminal } from './follow.ts'
 import { type Generated, type GenerateServices, generate } from './generate.ts'
 import type { Log } from './log.ts'
 import { answerRecord, placeOf, questionRecord } from './records.ts'
 import { replay } from './replay.ts'
 import { type RescueServices, rescue } from './rescue.ts'
-import { type Failure, failed, terminalOf } from './terminal.ts'
+import { type Failure, failed, INTERRUPTED, terminalOf } from './terminal.ts'
 import { writeLog } from './write-log.ts'
 
 export interface ReplyServices extends GenerateServices, RescueServices {
@@ -192,15 +192,28 @@ async function* startingWith<Result>(
   return yield* rest
 }
 
-/** The turn is somebody else's now: what the log says is the reply, to this client too. */
+/**
+ * The turn is somebody else's now: what the log says is the reply, to this client too. A client that was sent more than
+ * the log has, because the log could not be reached, is told at least how it ended.
+ */
 async function* relay(
   services: ReplyServices,
-  { signal, log }: ReplyRequest,
+  { signal, log, locale }: ReplyRequest,
   { tenant, messageId }: TurnLease,
   sent: number,
 ): AsyncGenerator<NumberedEvent, void> {
   log.warn('turn was taken over', { messageId })
-  yield* follow(services, { tenant, ownedBy: null, log, signal }, messageId, sent - 1)
+  let ended = false
+  for await (const numbered of follow(
+    services,
+    { tenant, ownedBy: null, log, signal },
+    messageId,
+    sent - 1,
+  )) {
+    ended = isTerminal(numbered)
+    yield numbered
+  }
+  if (!ended) yield { id: sent, event: failed(locale, messageId, INTERRUPTED) }
 }
 
 interface Finished {
