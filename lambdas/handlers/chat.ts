@@ -91,8 +91,12 @@ const limits = {
 type AnyCall = Call<unknown, unknown>
 type ChatCall = Call<ChatRequest, undefined>
 
-const localeOf = (call: AnyCall): Locale =>
-  /^\s*ko\b/i.test(call.header('accept-language') ?? '') ? 'ko' : 'en'
+/** The language that the client asks for or, where it says nothing, the one the question is written in. */
+const localeOf = (call: AnyCall, question = ''): Locale => {
+  const accepted = call.header('accept-language') ?? '*'
+  if (accepted.startsWith('*')) return /\p{Script=Hangul}/u.test(question) ? 'ko' : 'en'
+  return /^\s*ko\b/i.test(accepted) ? 'ko' : 'en'
+}
 
 const messageIdOf = (call: AnyCall): string => check(uuidSchema, call.param('id'), 'id')
 
@@ -125,7 +129,7 @@ function replyTo(call: ChatCall): AsyncGenerator<NumberedEvent, void> {
   const key = call.header('idempotency-key')
   return reply(services, {
     ...requestOf(call),
-    locale: call.body.locale ?? localeOf(call),
+    locale: call.body.locale ?? localeOf(call, call.body.message),
     chat: call.body,
     idempotencyKey: key === undefined ? undefined : check(idempotencyKeySchema, key, 'Idempotency-Key'),
   })
