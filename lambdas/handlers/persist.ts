@@ -36,6 +36,7 @@ export const handler = middy<SQSEvent, SQSBatchResponse>().handler(async (event)
       id: record.messageId,
       receiptHandle: record.receiptHandle,
       body: record.body,
+      groupId: record.attributes.MessageGroupId,
       receiveCount: Number(record.attributes.ApproximateReceiveCount),
       sentAt: Number(record.attributes.SentTimestamp),
     })),

@@ -64,6 +64,8 @@ export interface Delivery {
   id: string
   receiptHandle: string
   body: string
+  /** The tenant's, so that it keeps its fairness among the dead and on its way back. */
+  groupId: string | undefined
   /** How often it was received, this time included. */
   receiveCount: number
   /** Milliseconds since the epoch. */
@@ -88,6 +90,7 @@ export function openDeliveryDesk(options: { queueUrl: string; deadQueueUrl: stri
         new SendMessageCommand({
           QueueUrl: options.deadQueueUrl,
           MessageBody: delivery.body,
+          MessageGroupId: delivery.groupId,
           MessageAttributes: {
             reason: { DataType: 'String', StringValue: reason },
             originalMessageId: { DataType: 'String', StringValue: delivery.id },

@@ -5,7 +5,8 @@
  * before it ends with 1. IPC in: {type:'environment-ended'} when the functions' process has ended,
  * {type:'drain'} to refuse what is new. SIGTERM closes it.
  */
-import { readFileSync } from 'node:fs'
+import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { lockDirectory } from '../lock-directory.ts'
 import { type Cloud, type ModelSettings, startCloud } from './cloud.ts'
 import { resources as allResources, type Resources } from './resources.ts'
@@ -17,6 +18,8 @@ const DEFAULT_TOKEN_DELAY_MS = 20 // about the pace of a real model
 
 const { env } = process
 const dataDir = env.TURNKEEP_DATA_DIR
+/** Where commands that are processes of their own (ops/) find what runs here; nothing secret. */
+const addressFile = dataDir && join(dataDir, 'local.json')
 /** Others than the product's own, as JSON: tests have some. */
 const resources: Resources = env.TURNKEEP_RESOURCES
   ? JSON.parse(readFileSync(env.TURNKEEP_RESOURCES, 'utf8'))
@@ -49,6 +52,8 @@ try {
     log: (problem) => console.error(problem),
   })
   const { functionEnvironment, address, uses } = cloud
+  const { TURNS_QUEUE_URL, TURNS_DEAD_QUEUE_URL } = functionEnvironment
+  if (addressFile) writeFileSync(addressFile, JSON.stringify({ TURNS_QUEUE_URL, TURNS_DEAD_QUEUE_URL }))
   process.send?.({ type: 'listening', functionEnvironment, address, uses })
   await cloud.open()
   process.send?.({ type: 'ready' })
@@ -83,6 +88,7 @@ function messageOf(error: unknown): string {
 async function stop(): Promise<void> {
   if (stopping) return
   stopping = true
+  if (addressFile) rmSync(addressFile, { force: true })
   await cloud?.close()
   process.exit(0)
 }

@@ -25,6 +25,7 @@ const rules: Rule[] = [
     may: ['lambdas/runtime/', 'lambdas/services/', ...features, 'lambdas/protocol.ts'],
   },
   { from: 'web/', may: ['web/'], types: ['lambdas/protocol.ts'] },
+  { from: 'ops/', may: ['ops/', 'lambdas/protocol.ts'] },
   { from: 'bench/', may: ['bench/'], types: ['lambdas/protocol.ts'] },
 ]
 
@@ -60,9 +61,9 @@ function importsOf(file: string): Import[] {
   }))
 }
 
-const files = globSync('{bin,lib,lambdas,local,web,bench}/**/*.{ts,tsx}', { exclude: ['web/dist/**'] })
+const files = globSync('{bin,lib,lambdas,local,ops,web,bench}/**/*.{ts,tsx}', { exclude: ['web/dist/**'] })
 const imports = files.flatMap(importsOf)
-const inside = /^(bin|lib|lambdas|local|web|bench|test)\//
+const inside = /^(bin|lib|lambdas|local|ops|web|bench|test)\//
 const under = (prefixes: string[], target: string): boolean =>
   prefixes.some((prefix) => target.startsWith(prefix))
 
@@ -123,8 +124,8 @@ describe('imports', () => {
     for (const file of files) visit(file, [])
   })
 
-  test('the environment is read in the configuration file, bin, local and bench alone', () => {
-    const allowed = ['lambdas/runtime/config.ts', 'bin/', 'local/', 'bench/']
+  test('the environment is read in the configuration file, bin, local, ops and bench alone', () => {
+    const allowed = ['lambdas/runtime/config.ts', 'bin/', 'local/', 'ops/main.ts', 'bench/']
     const wrong = files.filter(
       (file) => !under(allowed, file) && readFileSync(file, 'utf8').includes('process.env'),
     )
