@@ -385,6 +385,20 @@ export const messageRecordSchema = v.object({
 })
 export type MessageRecord = v.InferOutput<typeof messageRecordSchema>
 
+/** What is counted for alarms. */
+export type Metric =
+  /** The queue refused, the spool took it. */
+  | 'TurnSpooled'
+  /** Neither took it: a client was told `not_saved`. */
+  | 'TurnNotSaved'
+  /** A writer was gone, and its turn was ended for it. */
+  | 'TurnRescued'
+  /** A record was refused for itself. */
+  | 'RecordDeadLettered'
+  /** An answer went on without its log. */
+  | 'ReplyLogUnreachable'
+export type Count = (metric: Metric) => void
+
 /** A turn that runs, to be looked at again in case its writer dies. */
 const watchSchema = v.object({ companyId: v.string(), platform: v.string(), messageId: uuid })
 

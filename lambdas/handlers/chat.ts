@@ -21,6 +21,7 @@ import { openAuthenticate } from '../runtime/authenticate.ts'
 import { readConfig } from '../runtime/config.ts'
 import { type Answer, type Call, check, type Identify, routing, streamingHandler } from '../runtime/http.ts'
 import { openLogger } from '../runtime/logger.ts'
+import { openCount } from '../runtime/metrics.ts'
 import { openResumeTokens } from '../runtime/resume-token.ts'
 import { eventStream, eventStreamHeaders } from '../runtime/server-sent-events.ts'
 import { shutdown } from '../runtime/shutdown.ts'
@@ -70,6 +71,7 @@ const services: ReplyServices = {
   hotStore: openPostgresHotStore(openDatabase(config), config),
   queue: openTurnQueue(config.turnsQueueUrl),
   bucket: openBucket(config.contentBucket),
+  count: openCount('chat'),
   model: openChatModel({
     baseUrl: config.openaiBaseUrl,
     apiKey: config.openaiApiKey,

@@ -4,6 +4,7 @@ import type { SQSBatchResponse, SQSEvent } from 'aws-lambda'
 import { deliver } from '../replies/deliver.ts'
 import { readConfig } from '../runtime/config.ts'
 import { openLogger } from '../runtime/logger.ts'
+import { openCount } from '../runtime/metrics.ts'
 import { openBucket } from '../services/bucket.ts'
 import { openDatabase } from '../services/database.ts'
 import { openPostgresHotStore } from '../services/postgres-hot-store.ts'
@@ -27,6 +28,7 @@ const services = {
   queue: openTurnQueue(config.turnsQueueUrl),
   desk: openDeliveryDesk({ queueUrl: config.turnsQueueUrl, deadQueueUrl: config.turnsDeadQueueUrl }),
   bucket: openBucket(config.contentBucket),
+  count: openCount('persist'),
 }
 
 export const handler = middy<SQSEvent, SQSBatchResponse>().handler(async (event) => {

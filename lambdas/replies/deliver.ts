@@ -44,7 +44,7 @@ export async function deliver(
 
   const byId = new Map(deliveries.map((delivery) => [delivery.id, delivery]))
   const back = [
-    ...(await bury(services.desk, byId, [...unreadable, ...(saved?.result ?? [])], log)),
+    ...(await bury(services, byId, [...unreadable, ...(saved?.result ?? [])], log)),
     ...(saved === undefined
       ? await wait(
           services,
@@ -89,7 +89,7 @@ async function attempt<Result>(
 
 /** Refused for itself: it moves to the dead letters. What cannot be moved comes back. */
 async function bury(
-  desk: DeliveryDesk,
+  { desk, count }: DeliverServices,
   byId: Map<string, Delivery>,
   refused: readonly RefusedItem[],
   log: Log,
@@ -100,6 +100,7 @@ async function bury(
     if (delivery === undefined) continue
     try {
       await desk.bury(delivery, reason)
+      count('RecordDeadLettered')
       log.error('record dead-lettered', { queueMessageId: id, reason })
     } catch (error) {
       back.push(id)

@@ -3,7 +3,7 @@
  * empties into the queue again.
  */
 import { createHash } from 'node:crypto'
-import { CodedError, type MessageRecord, type QueueMessage, type Tenant } from '../protocol.ts'
+import { CodedError, type Count, type MessageRecord, type QueueMessage, type Tenant } from '../protocol.ts'
 import type { Bucket } from '../services/bucket.ts'
 import type { TurnQueue } from '../services/turn-queue.ts'
 import type { Log } from './log.ts'
@@ -13,6 +13,7 @@ export const SPOOL_PREFIX = 'spool/'
 export interface DurableServices {
   queue: TurnQueue
   bucket: Bucket
+  count: Count
 }
 
 const tenantOf = ({ company_id, platform }: MessageRecord): Tenant => ({ companyId: company_id, platform })
@@ -23,7 +24,7 @@ const tenantOf = ({ company_id, platform }: MessageRecord): Tenant => ({ company
  * queue nor bucket takes them.
  */
 export async function makeDurable(
-  { queue, bucket }: DurableServices,
+  { queue, bucket, count }: DurableServices,
   records: readonly MessageRecord[],
   log: Log,
   watch?: { messageId: string; delaySeconds: number },
@@ -44,6 +45,7 @@ export async function makeDurable(
     await spool(bucket, messages).catch(() => {
       throw new CodedError('unavailable', 'Neither queue nor spool took the turn.', { cause: error })
     })
+    count('TurnSpooled')
     log.warn('turn spooled', { messageIds: records.map(({ id }) => id), error })
   }
 }

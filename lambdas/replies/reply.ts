@@ -179,6 +179,7 @@ async function* answer(
     onStop: () => stop.abort(new Error('asked to stop')),
     onTakenOver: () => takenOver.abort(new Error('the turn was taken over')),
     log: request.log,
+    count: services.count,
   })
   if (written.held) yield* conclude(services, request, turn, lease, written)
   else yield* relay(services, request, lease, written.sent)
@@ -263,6 +264,7 @@ async function* conclude(
   try {
     await makeDurable(services, [record], log)
   } catch (error) {
+    services.count('TurnNotSaved')
     log.error('answer not saved', { messageId, error })
     failure = { code: 'not_saved', retryable: true }
   }

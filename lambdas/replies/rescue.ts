@@ -37,6 +37,7 @@ export async function rescue(
   const last = events.at(-1)
   const ended = last?.event.type === 'error' || last?.event.type === 'done'
   await services.hotStore.finish(turn.lease, { id: ended && last ? last.id : events.length, event: terminal })
+  services.count('TurnRescued')
   log.warn('turn rescued', { messageId, sessionId: turn.sessionId, state: turn.state, status: answer.status })
   return true
 }

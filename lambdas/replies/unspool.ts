@@ -12,7 +12,7 @@ const spooledSchema = v.array(queueMessageSchema)
  * how many stayed.
  */
 export async function unspool(
-  { queue, bucket }: DurableServices,
+  { queue, bucket }: Pick<DurableServices, 'queue' | 'bucket'>,
   log: Log,
 ): Promise<{ requeued: number; unreadable: number }> {
   let requeued = 0

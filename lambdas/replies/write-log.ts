@@ -3,7 +3,7 @@
  * meanwhile forms the next append, so a slow log makes batches larger and nothing else.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { NumberedEvent, ReplyEvent } from '../protocol.ts'
+import type { Count, NumberedEvent, ReplyEvent } from '../protocol.ts'
 import type { EventBatch, HotStore, LeaseState, TurnLease } from '../services/hot-store.ts'
 import type { Log } from './log.ts'
 
@@ -87,7 +87,12 @@ export async function* writeLog<Result>(
   hotStore: HotStore,
   lease: TurnLease,
   source: AsyncGenerator<ReplyEvent, Result>,
-  { onStop, onTakenOver, log }: { onStop: () => void; onTakenOver: () => void; log: Log },
+  {
+    onStop,
+    onTakenOver,
+    log,
+    count,
+  }: { onStop: () => void; onTakenOver: () => void; log: Log; count: Count },
 ): AsyncGenerator<NumberedEvent, Written<Result>> {
   const incoming = drain(source)
   let unacknowledged: EventBatch[] = []
@@ -126,6 +131,7 @@ export async function* writeLog<Result>(
         if (state.stopRequested) onStop()
       } catch (error) {
         unreachableUntil = Date.now() + RETRY_MS
+        count('ReplyLogUnreachable')
         log.warn('reply log not reachable', { messageId: lease.messageId, error })
       }
     }
