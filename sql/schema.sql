@@ -166,6 +166,7 @@ create policy tenant on tenants using ((company_id = current_setting('turnkeep.c
 -- find_message(p_company_id text, p_platform text, p_id uuid) returns SETOF chat_messages
 -- finish_turn(p_company_id text, p_platform text, p_message_id uuid, p_epoch integer, p_event_id integer, p_event jsonb) returns boolean
 -- get_session(p_company_id text, p_platform text, p_owner text, p_id uuid) returns SETOF chat_sessions
+-- has_lapsed(p_turn chat_turns) returns boolean
 -- history(p_company_id text, p_platform text, p_from uuid, p_count integer, p_bytes integer) returns SETOF chat_messages
 -- leave_feedback(p_company_id text, p_platform text, p_owner text, p_message_id uuid, p_score integer, p_comment text) returns boolean
 -- list_messages(p_company_id text, p_platform text, p_owner text, p_session_id uuid, p_thread_id text, p_descending boolean, p_after_sequence integer, p_after_id uuid, p_limit integer, p_bytes integer) returns TABLE(kind text, body jsonb)

@@ -50,3 +50,16 @@ begin
   insert into public.chat_messages select v_message.* on conflict (company_id, platform, id) do nothing;
   return true;
 end $$;
+
+-- Whether a turn has lost its writer: its lease has run out, or its answer was saved and nobody could tell the log.
+create or replace function turnkeep.has_lapsed(p_turn public.chat_turns) returns boolean
+language sql stable as $$
+  select p_turn.state <> 'finished' and (
+    p_turn.lease_until <= clock_timestamp()
+    or exists (
+      select 1 from public.chat_messages m
+      where m.company_id = p_turn.company_id and m.platform = p_turn.platform and m.id = p_turn.message_id
+        and m.status <> 'interrupted'
+    )
+  )
+$$;

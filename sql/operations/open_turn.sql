@@ -129,7 +129,7 @@ begin
       and t.thread_id = v_thread_id and t.state <> 'finished'
       and (not p_request ? 'parent_message_id' or t.message_id = v_parent_id)
     order by t.lease_until desc limit 1;
-    if found and v_busy.lease_until <= clock_timestamp() then
+    if found and turnkeep.has_lapsed(v_busy) then
       raise exception using errcode = 'TK001', message = 'lapsed',
         detail = jsonb_build_object('message_id', v_busy.message_id)::text;
     elsif found and not p_request ? 'parent_message_id' then

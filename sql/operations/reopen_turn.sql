@@ -37,7 +37,7 @@ begin
   order by t.lease_until desc limit 1;
   if found then
     return query select
-      case when v_busy.lease_until <= clock_timestamp() then 'lapsed' else 'refused' end,
+      case when turnkeep.has_lapsed(v_busy) then 'lapsed' else 'refused' end,
       jsonb_build_object('code', 'reply_in_progress', 'message_id', v_busy.message_id);
     return;
   end if;

@@ -87,7 +87,7 @@ begin
   update public.chat_turns t
   set epoch = t.epoch + 1, lease_until = clock_timestamp() + make_interval(secs => p_lease_seconds)
   where t.company_id = p_company_id and t.platform = p_platform and t.message_id = p_message_id
-    and t.state <> 'finished' and t.lease_until <= clock_timestamp()
+    and turnkeep.has_lapsed(t)
   returning t.* into v_turn;
   if found then
     return query select 'turn', to_jsonb(v_turn);
@@ -110,7 +110,7 @@ begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
   return query
     select 'turn', jsonb_build_object(
-      'state', t.state, 'lapsed', t.state <> 'finished' and t.lease_until <= clock_timestamp(), 'user_id', t.user_id,
+      'state', t.state, 'lapsed', turnkeep.has_lapsed(t), 'user_id', t.user_id,
       'erased', s.deleted_at is not null or coalesce(m.is_deleted, false))
     from public.chat_turns t
     left join public.chat_sessions s on s.company_id = p_company_id and s.platform = p_platform and s.id = t.session_id
@@ -144,7 +144,7 @@ begin
     update public.chat_turns t set stop_requested = t.stop_requested or t.state = 'running'
     where t.company_id = p_company_id and t.platform = p_platform and t.message_id = p_message_id
       and t.user_id = coalesce(p_owner, t.user_id)
-    returning t.state, t.state <> 'finished' and t.lease_until <= clock_timestamp();
+    returning t.state, turnkeep.has_lapsed(t);
   if not found and turnkeep.may_touch(p_company_id, p_platform, p_owner, p_message_id) then
     return query select 'saved', false;
   end if;

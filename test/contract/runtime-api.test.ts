@@ -211,6 +211,23 @@ test('a stream is cut when its process dies, before anybody says so', async () =
   await expect(text(body)).rejects.toMatchObject({ failure: 'environment_ended' })
 })
 
+test('an invocation made as soon as a stream was cut waits for the next process', async () => {
+  const files = { buffered: 'buffered', streaming: 'streaming' }
+  for (let round = 0; round < 5; round += 1) {
+    const child = await startFunctions(files)
+    const { body } = await streamed({ pieces: ['first'], afterwards: 'hang' })
+    const ending = once(child, 'exit').then(() => api.environmentEnded(['buffered', 'streaming']))
+    child.kill('SIGKILL')
+    await expect(text(body)).rejects.toThrow()
+    const next = bufferedAnswer({ round })
+    await ending
+    const successor = await startFunctions(files)
+    expect(await next).toEqual({ round })
+    await kill(successor)
+    api.environmentEnded(['buffered', 'streaming'])
+  }
+})
+
 test('an answer for an unknown or finished invocation is refused with 400', async () => {
   const url = `http://${api.addresses.buffered}/2018-06-01/runtime/invocation`
   expect((await fetch(`${url}/unknown/response`, { method: 'POST', body: '{}' })).status).toBe(400)

@@ -155,6 +155,7 @@ onBothEngines('a tenant', (engine) => {
     'create_session',
     'ensure_saved',
     'find_message',
+    'has_lapsed',
     'history',
     'may_touch',
     'newest_answer',

@@ -1,22 +1,25 @@
-/** Kills the functions at one chosen moment of one chosen call, and lists the calls that there are to choose from. */
+/** Kills the functions at one chosen moment of one chosen call, and lists the moments that there are to choose from. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { DrillCloud } from './drill-cloud.ts'
+import { nameOf } from './drill-model.ts'
 import { type Fate, type Moment, type Passage, passAll, type Service } from './fault-proxy.ts'
 
-/** One call of an undisturbed run; `nth` counts those that are alike. */
+/** One moment of one call; `nth` counts the calls that are alike. */
 export interface Step {
   service: Service
   operation: string
   nth: number
+  moment: Moment
 }
 
-export const nameOf = ({ service, operation, nth }: Step): string => `${service} ${operation} ${nth}`
+export const describeStep = ({ service, operation, nth, moment }: Step): string =>
+  `${service} ${operation} ${nth} ${moment}`
 
 const UUID = /[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/g
 
-/** Tells the calls of one turn from those of the rounds before: by its question, later by the ids it was opened with. */
-function createTracker(question: string): (passage: Passage) => boolean {
-  const marks = new Set([question])
+/** Tells the calls of one turn from others: by the name of its question, later by the ids that it was opened with. */
+export function createTracker(question: string): (passage: Passage) => boolean {
+  const marks = new Set([`«${nameOf(question)}»`])
   return ({ operation, text }) => {
     const isOurs = [...marks].some((mark) => text.includes(mark))
     if (isOurs && operation === 'open_turn') for (const id of text.match(UUID) ?? []) marks.add(id)
@@ -28,27 +31,28 @@ function createTracker(question: string): (passage: Passage) => boolean {
 export function track(cloud: DrillCloud, question: string) {
   const isOurs = createTracker(question)
   const counts = new Map<string, number>()
+  /** Two calls that are alike can be under way at once. */
+  const numbers = new WeakMap<object, number>()
   const steps: Step[] = []
-  let aim: (Step & { moment: Moment }) | undefined
-  let refuses: (passage: Passage) => boolean = () => false
   const hit = Promise.withResolvers<void>()
+  let aim: string | undefined
+  let refuses: (passage: Passage) => boolean = () => false
 
   cloud.proxy.decide = (passage): Fate => {
     if (!isOurs(passage)) return 'pass'
-    const { service, operation, moment } = passage
+    const { service, operation, moment, call } = passage
     const like = `${service} ${operation}`
     if (moment === 'before') {
       counts.set(like, (counts.get(like) ?? 0) + 1)
-      steps.push({ service, operation, nth: counts.get(like) ?? 0 })
+      numbers.set(call, counts.get(like) ?? 0)
     }
-    const nth = counts.get(like)
-    if (aim?.service === service && aim.operation === operation && aim.nth === nth && aim.moment === moment) {
-      aim = undefined
-      cloud.functions().kill('SIGKILL')
-      hit.resolve()
-      return 'break'
-    }
-    return refuses(passage) ? { status: 500 } : 'pass'
+    const step = { service, operation, nth: numbers.get(call) ?? 0, moment }
+    steps.push(step)
+    if (aim !== describeStep(step)) return moment === 'before' && refuses(passage) ? { status: 500 } : 'pass'
+    aim = undefined
+    cloud.functions().kill('SIGKILL')
+    hit.resolve()
+    return 'break'
   }
   return {
     steps,
@@ -57,8 +61,8 @@ export function track(cloud: DrillCloud, question: string) {
       counts.clear()
       steps.length = 0
     },
-    aimAt: (step: Step & { moment: Moment }) => {
-      aim = step
+    aimAt: (step: Step) => {
+      aim = describeStep(step)
     },
     refuse: (which: (passage: Passage) => boolean) => {
       refuses = which

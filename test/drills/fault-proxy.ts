@@ -26,6 +26,8 @@ export interface Passage {
   moment: Moment
   /** The request, for telling whose it is. */
   text: string
+  /** The same object at each moment of one call. */
+  call: object
 }
 
 /** `break` cuts the connection; a status is answered in place of the real answer. */
@@ -70,7 +72,7 @@ export function createFaultProxy(): FaultProxy {
   async function pass(service: Service, target: URL, incoming: IncomingMessage, outgoing: ServerResponse) {
     const body = Buffer.concat(await incoming.toArray())
     const text = `${decodeURIComponent(incoming.url ?? '')}\n${body.toString()}`
-    const step = { service, operation: operationOf(service, incoming, body.toString()), text }
+    const step = { service, operation: operationOf(service, incoming, body.toString()), text, call: incoming }
     if (!(await stopAt({ ...step, moment: 'before' }, outgoing))) return
     const forwarded = request({
       agent,
