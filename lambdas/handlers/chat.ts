@@ -107,14 +107,15 @@ const requestOf = (call: AnyCall): ReplyRequest => ({
   ownedBy: ownedBy(call.caller),
   locale: localeOf(call),
   limits,
-  signal: AbortSignal.any([shutdown, AbortSignal.timeout(Math.max(0, call.remainingMs() - ENDING_MS))]),
+  signal: shutdown,
+  endBy: Date.now() + call.remainingMs() - ENDING_MS,
   arrivedAt: call.arrivedAt,
   log: call.log,
 })
 
 const readerOf = (call: AnyCall): Reader => {
-  const { caller, signal, log } = requestOf(call)
-  return { tenant: caller, ownedBy: ownedBy(caller), signal, log }
+  const { caller, signal, endBy, log } = requestOf(call)
+  return { tenant: caller, ownedBy: ownedBy(caller), signal, endBy, log }
 }
 
 /** The reply to a checked request; whatever refuses it before its first event is thrown by the first `next`. */

@@ -15,6 +15,8 @@ export interface Reader {
   log: Log
   /** Aborts when this process must end: the stream then ends without a terminal event, and the client comes back. */
   signal: AbortSignal
+  /** The same by the clock, in milliseconds since the epoch. */
+  endBy: number
 }
 
 export const isTerminal = ({ event }: NumberedEvent): boolean =>
@@ -48,7 +50,7 @@ export async function* follow(
   let last = after
   let pause = LOOK_AGAIN_MS.first
   let page = firstPage ?? (await readReply(services.hotStore, reader, messageId, last))
-  while (!reader.signal.aborted) {
+  while (!reader.signal.aborted && Date.now() < reader.endBy) {
     for (const numbered of page.events) {
       last = numbered.id
       yield numbered

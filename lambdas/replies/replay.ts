@@ -12,7 +12,7 @@ import { terminalOf } from './terminal.ts'
  */
 export async function* replay(
   services: ReplyServices,
-  { caller, locale, log, signal }: ReplyRequest,
+  { caller, locale, log, signal, endBy }: ReplyRequest,
   claim: ClaimedTurn,
 ): AsyncGenerator<NumberedEvent, void> {
   if (!claim.bodyMatches)
@@ -20,7 +20,7 @@ export async function* replay(
   const tenant = { companyId: caller.companyId, platform: caller.platform }
   const page = await services.hotStore.readLog(tenant, null, claim.messageId, -1)
   if (page?.erased === false)
-    yield* follow(services, { tenant, ownedBy: null, log, signal }, claim.messageId, -1, page)
+    yield* follow(services, { tenant, ownedBy: null, log, signal, endBy }, claim.messageId, -1, page)
   else {
     const turn = await services.hotStore.readTurn(tenant, claim.userMessageId, claim.messageId)
     if (turn?.answer === undefined || turn.question.is_deleted || turn.answer.is_deleted)

@@ -41,6 +41,8 @@ export interface ReplyRequest {
   limits: ContextLimits
   /** Aborts when this process must end: the answer is then kept as interrupted. */
   signal: AbortSignal
+  /** The same by the clock, in milliseconds since the epoch. */
+  endBy: number
   /** Milliseconds since the epoch. */
   arrivedAt: number
   log: Log
@@ -146,7 +148,7 @@ async function* answer(
   const tenant = { companyId: turn.question.company_id, platform: turn.question.platform }
   const lease: TurnLease = { tenant, messageId, epoch: turn.epoch }
   const stop = new AbortController()
-  const takenOver = new AbortController()
+  const abandon = new AbortController()
   // The question travels to the queue while the model is being asked; the first token waits for both.
   const accepted = makeDurable(services, [turn.question], request.log, {
     messageId,
@@ -163,7 +165,7 @@ async function* answer(
     locale: request.locale,
     accepted,
     stop: stop.signal,
-    abandon: AbortSignal.any([request.signal, takenOver.signal]),
+    abandon: AbortSignal.any([request.signal, abandon.signal]),
     log: request.log,
   })
   const session: ReplyEvent = {
@@ -177,7 +179,8 @@ async function* answer(
   }
   const written = yield* writeLog(hotStore, lease, startingWith(session, generated), {
     onStop: () => stop.abort(new Error('asked to stop')),
-    onTakenOver: () => takenOver.abort(new Error('the turn was taken over')),
+    onAbandon: (reason) => abandon.abort(new Error(reason)),
+    endBy: request.endBy,
     log: request.log,
     count: services.count,
   })
@@ -199,7 +202,7 @@ async function* startingWith<Result>(
  */
 async function* relay(
   services: ReplyServices,
-  { signal, log, locale }: ReplyRequest,
+  { signal, endBy, log, locale }: ReplyRequest,
   { tenant, messageId }: TurnLease,
   sent: number,
 ): AsyncGenerator<NumberedEvent, void> {
@@ -207,7 +210,7 @@ async function* relay(
   let ended = false
   for await (const numbered of follow(
     services,
-    { tenant, ownedBy: null, log, signal },
+    { tenant, ownedBy: null, log, signal, endBy },
     messageId,
     sent - 1,
   )) {

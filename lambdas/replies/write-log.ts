@@ -14,6 +14,17 @@ const APPEND_DEADLINE_MS = 5_000
 /** How often a log that cannot be reached is tried again. */
 const RETRY_MS = 2_000
 
+export interface WriterOptions {
+  /** Somebody has asked for the answer to stop. */
+  onStop: () => void
+  /** The source must end: its turn was taken over, or its time is up. */
+  onAbandon: (reason: string) => void
+  /** Milliseconds since the epoch. */
+  endBy: number
+  log: Log
+  count: Count
+}
+
 export interface Written<Result> {
   result: Result
   /** False: the turn was taken over. What the log has is the reply now; `sent` says how far the client is. */
@@ -87,12 +98,7 @@ export async function* writeLog<Result>(
   hotStore: HotStore,
   lease: TurnLease,
   source: AsyncGenerator<ReplyEvent, Result>,
-  {
-    onStop,
-    onTakenOver,
-    log,
-    count,
-  }: { onStop: () => void; onTakenOver: () => void; log: Log; count: Count },
+  { onStop, onAbandon, endBy, log, count }: WriterOptions,
 ): AsyncGenerator<NumberedEvent, Written<Result>> {
   const incoming = drain(source)
   let unacknowledged: EventBatch[] = []
@@ -113,6 +119,7 @@ export async function* writeLog<Result>(
     if (incoming.end) break
 
     beatFrom = Date.now()
+    if (beatFrom >= endBy) onAbandon('its time is up')
     const batch: EventBatch = { first: next, events: incoming.take() }
     tokenSeen ||= batch.events.some(({ type }) => type === 'token')
     next += batch.events.length
@@ -124,7 +131,7 @@ export async function* writeLog<Result>(
         unacknowledged = []
         unreachableUntil = 0
         if (!state.held) {
-          onTakenOver()
+          onAbandon('the turn was taken over')
           await incoming.reading
           return { result: result(incoming), held: false, sent: batch.first, unacknowledged: [], tail: [] }
         }
