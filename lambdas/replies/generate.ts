@@ -87,8 +87,10 @@ export async function* generate(
     context = buildContext(history, request.question, request.limits)
     yield status('answering')
     ending = { status: 'complete', finishReason: 'stop', failure: undefined }
+    let durable = false
     for await (const part of services.model.stream(context.messages, signal)) {
-      await request.accepted
+      if (!durable) await request.accepted
+      durable = true
       if (part.type === 'text') yield* tokens(text.add(part.content))
       else {
         ending.finishReason = part.finishReason

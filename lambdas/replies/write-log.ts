@@ -2,7 +2,6 @@
  * The writer of a reply log: an event leaves for the client only after the log has acknowledged it. What is generated
  * meanwhile forms the next append, so a slow log makes batches larger and nothing else.
  */
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { Count, NumberedEvent, ReplyEvent } from '../protocol.ts'
 import type { EventBatch, HotStore, LeaseState, TurnLease } from '../services/hot-store.ts'
 import type { Log } from './log.ts'
@@ -42,15 +41,14 @@ const numbered = ({ first, events }: EventBatch): NumberedEvent[] =>
 /** Reads a source at its own pace and keeps what it gave until it is taken. */
 function drain<Result>(source: AsyncGenerator<ReplyEvent, Result>) {
   let events: ReplyEvent[] = []
-  let change = Promise.withResolvers<void>()
   let end: { result: Result } | undefined
+  let changed = (): void => undefined
   const pump = async (): Promise<void> => {
-    for (;;) {
+    while (end === undefined) {
       const next = await source.next()
       if (next.done) end = { result: next.value }
       else events.push(next.value)
-      change.resolve()
-      if (next.done) return
+      changed()
     }
   }
   const reading = pump()
@@ -67,27 +65,44 @@ function drain<Result>(source: AsyncGenerator<ReplyEvent, Result>) {
       events = []
       return taken
     },
-    /** Resolves when something came since the last call, at the end, or after a while. */
-    async changed(withinMs: number): Promise<void> {
-      if (end) return
-      const timer = new AbortController()
-      const timeout = sleep(withinMs, undefined, { signal: timer.signal }).catch(() => undefined)
-      await Promise.race([change.promise, timeout])
-      timer.abort()
-      change = Promise.withResolvers()
+    /** Resolves once no time is left; `leftMs` is asked again whenever something has come. */
+    until(leftMs: () => number): Promise<void> {
+      return new Promise((resolve) => {
+        let timer: NodeJS.Timeout | undefined
+        let dueAt = Number.POSITIVE_INFINITY
+        const look = (): void => {
+          const left = leftMs()
+          if (left <= 0) {
+            clearTimeout(timer)
+            changed = () => undefined
+            resolve()
+          } else if (Date.now() + left < dueAt) {
+            // Tokens come by the thousand, and most of them bring nothing forward.
+            clearTimeout(timer)
+            dueAt = Date.now() + left
+            timer = setTimeout(expired, left)
+          }
+        }
+        const expired = (): void => {
+          dueAt = Number.POSITIVE_INFINITY
+          look()
+        }
+        changed = look
+        look()
+      })
     },
   }
 }
 
-const withDeadline = async (append: Promise<LeaseState>): Promise<LeaseState> => {
-  const timer = new AbortController()
-  const deadline = sleep(APPEND_DEADLINE_MS, undefined, { signal: timer.signal }).then(() => {
-    throw new Error('the reply log did not answer in time')
+/** Rejects when the log takes too long; what it does after that, done or failed, changes nothing here. */
+const withDeadline = (append: Promise<LeaseState>): Promise<LeaseState> =>
+  new Promise((resolve, reject) => {
+    const timer = setTimeout(
+      () => reject(new Error('the reply log did not answer in time')),
+      APPEND_DEADLINE_MS,
+    )
+    append.then(resolve, reject).finally(() => clearTimeout(timer))
   })
-  deadline.catch(() => undefined)
-  append.catch(() => undefined) // Whichever loses the race may still fail.
-  return Promise.race([append, deadline]).finally(() => timer.abort())
-}
 
 /**
  * Yields the source's events in order as the log acknowledges them; while the log cannot be reached, as they come.
@@ -115,7 +130,7 @@ export async function* writeLog<Result>(
   }
 
   for (;;) {
-    for (let wait = dueInMs(); wait > 0; wait = dueInMs()) await incoming.changed(wait)
+    await incoming.until(dueInMs)
     if (incoming.end) break
 
     beatFrom = Date.now()
