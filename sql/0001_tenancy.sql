@@ -31,7 +31,8 @@ begin
   perform set_config('turnkeep.company_id', p_company_id, true), set_config('turnkeep.platform', p_platform, true);
 end $$;
 
--- Sweeps (expiry, archive, retention) walk this table, since no role may look across tenants.
+-- Sweeps (lapsed turns, expiry, archive, retention) walk this table, since no role may look across tenants: they say
+-- that they are one, for their own transaction, and see names here and nothing anywhere else.
 create table if not exists tenants (
   company_id text not null check (company_id <> ''),
   platform text not null check (platform <> ''),
@@ -47,3 +48,7 @@ drop policy if exists tenant on tenants;
 
 create policy tenant on tenants
   using (company_id = current_setting('turnkeep.company_id', true) and platform = current_setting('turnkeep.platform', true));
+
+drop policy if exists sweep on tenants;
+
+create policy sweep on tenants for select using (current_setting('turnkeep.sweep', true) = 'on');

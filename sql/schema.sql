@@ -152,6 +152,7 @@ create policy tenant on chat_reply_events using ((company_id = current_setting('
 create policy tenant on chat_sessions using ((company_id = current_setting('turnkeep.company_id'::text, true)) AND (platform = current_setting('turnkeep.platform'::text, true)));
 create policy tenant on chat_turns using ((company_id = current_setting('turnkeep.company_id'::text, true)) AND (platform = current_setting('turnkeep.platform'::text, true)));
 create policy tenant on idempotency_keys using ((company_id = current_setting('turnkeep.company_id'::text, true)) AND (platform = current_setting('turnkeep.platform'::text, true)));
+create policy sweep on tenants using (current_setting('turnkeep.sweep'::text, true) = 'on'::text);
 create policy tenant on tenants using ((company_id = current_setting('turnkeep.company_id'::text, true)) AND (platform = current_setting('turnkeep.platform'::text, true)));
 
 -- operations
@@ -168,6 +169,7 @@ create policy tenant on tenants using ((company_id = current_setting('turnkeep.c
 -- get_session(p_company_id text, p_platform text, p_owner text, p_id uuid) returns SETOF chat_sessions
 -- has_lapsed(p_turn chat_turns) returns boolean
 -- history(p_company_id text, p_platform text, p_from uuid, p_count integer, p_bytes integer) returns SETOF chat_messages
+-- lapsed_turns(p_limit integer) returns TABLE(company_id text, platform text, message_id uuid)
 -- leave_feedback(p_company_id text, p_platform text, p_owner text, p_message_id uuid, p_score integer, p_comment text) returns boolean
 -- list_messages(p_company_id text, p_platform text, p_owner text, p_session_id uuid, p_thread_id text, p_descending boolean, p_after_sequence integer, p_after_id uuid, p_limit integer, p_bytes integer) returns TABLE(kind text, body jsonb)
 -- list_sessions(p_company_id text, p_platform text, p_owner text, p_active boolean, p_before_active timestamp with time zone, p_before_id uuid, p_limit integer) returns SETOF chat_sessions

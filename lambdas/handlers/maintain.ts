@@ -1,17 +1,33 @@
-/** Runs every five minutes. Looks at the spool first and touches nothing else while that is empty. */
+/** Runs every five minutes and puts in order what nobody else has. */
 import middy from '@middy/core'
-import { unspool } from '../replies/unspool.ts'
+import { type Maintained, maintain } from '../replies/maintain.ts'
 import { readConfig } from '../runtime/config.ts'
 import { openLogger } from '../runtime/logger.ts'
+import { openCount } from '../runtime/metrics.ts'
 import { openBucket } from '../services/bucket.ts'
+import { openDatabase } from '../services/database.ts'
+import { openPostgresHotStore } from '../services/postgres-hot-store.ts'
 import { openTurnQueue } from '../services/turn-queue.ts'
 
-const config = readConfig(['contentBucket', 'turnsQueueUrl'])
+const config = readConfig([
+  'contentBucket',
+  'databaseClusterArn',
+  'databaseName',
+  'databaseSecretArn',
+  'historyMessages',
+  'leaseSeconds',
+  'turnsQueueUrl',
+])
 const log = openLogger('maintain')
-const services = { queue: openTurnQueue(config.turnsQueueUrl), bucket: openBucket(config.contentBucket) }
+const services = {
+  hotStore: openPostgresHotStore(openDatabase(config), config),
+  queue: openTurnQueue(config.turnsQueueUrl),
+  bucket: openBucket(config.contentBucket),
+  count: openCount('maintain'),
+}
 
-export const handler = middy<unknown, { requeued: number; unreadable: number }>().handler(async () => {
-  const result = await unspool(services, log)
-  if (result.requeued + result.unreadable > 0) log.warn('spool emptied', result)
-  return result
+export const handler = middy<unknown, Maintained>().handler(async () => {
+  const maintained = await maintain(services, log)
+  log.info('put in order', { ...maintained })
+  return maintained
 })

@@ -1,5 +1,6 @@
 /** What the turns queue delivers: records to save, turns to look after. Decides what becomes of each message. */
 import * as v from 'valibot'
+import { stowText } from '../messages/large-text.ts'
 import { type RefusedItem, type SaveItem, saveItems } from '../messages/save.ts'
 import { type QueueBody, queueBodySchema } from '../protocol.ts'
 import type { Database } from '../services/database.ts'
@@ -39,7 +40,7 @@ export async function deliver(
   const unreadable = read
     .filter(({ body }) => body === undefined)
     .map(({ delivery }) => ({ id: delivery.id, reason: 'unreadable' }))
-  const saved = await attempt(() => saveItems(services.database, saving), log)
+  const saved = await attempt(async () => saveItems(services.database, await stowed(services, saving)), log)
   const looked = await attempt(() => lookAfter(services, watched, log), log)
 
   const byId = new Map(deliveries.map((delivery) => [delivery.id, delivery]))
@@ -73,6 +74,15 @@ function parse(text: string): QueueBody | undefined {
     return undefined
   }
 }
+
+/** A large text whose object could not be written when it was queued stands in the record itself; it moves now. */
+const stowed = ({ bucket }: DeliverServices, items: readonly SaveItem[]): Promise<SaveItem[]> =>
+  Promise.all(
+    items.map(async ({ id, records }) => ({
+      id,
+      records: await Promise.all(records.map((record) => stowText(bucket, record))),
+    })),
+  )
 
 /** Undefined where it was not possible now. */
 async function attempt<Result>(

@@ -30,7 +30,8 @@ export interface GenerateServices {
 export interface GenerateRequest {
   tenant: Tenant
   messageId: string
-  question: string
+  /** Its text, which may stand in the bucket. */
+  question: () => Promise<string>
   history: readonly StoredMessage[]
   limits: ContextLimits
   locale: Locale
@@ -79,12 +80,13 @@ export async function* generate(
   let ending: Pick<Generated, 'status' | 'finishReason' | 'failure'>
   try {
     yield status('analyzing')
+    const question = await request.question()
     const history = await readHistory(services.bucket, request.history, request.log)
     if (services.search) {
       yield status('searching')
-      sources = await services.search(request.tenant, request.question, history)
+      sources = await services.search(request.tenant, question, history)
     }
-    context = buildContext(history, request.question, request.limits)
+    context = buildContext(history, question, request.limits)
     yield status('answering')
     ending = { status: 'complete', finishReason: 'stop', failure: undefined }
     let durable = false

@@ -98,7 +98,7 @@ export async function* reply(services: ReplyServices, request: Asked): AsyncGene
           : { caller: caller.userId, key: idempotencyKey, bodyHash: hashOf(chat) },
     }),
   )
-  if (turn.outcome === 'opened') yield* answer(services, request, turn, messageId, chat.message)
+  if (turn.outcome === 'opened') yield* answer(services, request, turn, messageId, async () => chat.message)
   else yield* replay(services, request, turn)
 }
 
@@ -118,7 +118,7 @@ export async function* regenerate(
       messageId,
     }),
   )
-  yield* answer(services, request, turn, messageId, await readText(services.bucket, turn.question))
+  yield* answer(services, request, turn, messageId, () => readText(services.bucket, turn.question))
 }
 
 /** Opens a turn, ending first what dead writers have left in its way. */
@@ -142,7 +142,7 @@ async function* answer(
   request: ReplyRequest,
   turn: OpenedTurn,
   messageId: string,
-  question: string,
+  question: () => Promise<string>,
 ): AsyncGenerator<NumberedEvent, void> {
   const { hotStore } = services
   const tenant = { companyId: turn.question.company_id, platform: turn.question.platform }

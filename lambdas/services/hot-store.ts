@@ -174,6 +174,8 @@ export interface HotStore {
   ): Promise<{ finished: boolean; lapsed: boolean } | undefined>
   /** Those of the watched turns that have not ended; a lease that lapses in no time has run out. */
   unfinished(watched: readonly WatchedTurn[]): Promise<(WatchedTurn & { lapsesInSeconds: number })[]>
+  /** Turns of any tenant that have lost their writers, at most so many for each tenant. */
+  lapsed(limit: number): Promise<WatchedTurn[]>
   /** Undefined: no such turn. */
   readTurn(tenant: Tenant, questionId: string, answerId: string): Promise<FinishedTurn | undefined>
 }

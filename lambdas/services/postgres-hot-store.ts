@@ -255,6 +255,18 @@ export function openPostgresHotStore(database: Database, options: PostgresHotSto
       }))
     },
 
+    async lapsed(limit) {
+      const rows = await database.call<{ company_id: string; platform: string; message_id: string }>(
+        'lapsed_turns',
+        [{ integer: limit }],
+      )
+      return rows.map((row) => ({
+        companyId: row.company_id,
+        platform: row.platform,
+        messageId: row.message_id,
+      }))
+    },
+
     async readTurn(tenant, questionId, answerId) {
       const rows = await database.callFor<Row>(tenant, 'read_turn', [
         { uuid: questionId },

@@ -1,6 +1,7 @@
 /** The durable queue between answering and saving. What `send` acknowledged is never lost. */
 import {
   ChangeMessageVisibilityBatchCommand,
+  GetQueueAttributesCommand,
   SendMessageBatchCommand,
   SendMessageCommand,
   SQSClient,
@@ -10,6 +11,8 @@ import { CodedError, type QueueBody, type QueueMessage, type Tenant } from '../p
 export interface TurnQueue {
   /** Resolves once all of them (at most 10) are durable; throws CodedError `unavailable` where one is not. */
   send(messages: readonly QueueMessage[]): Promise<void>
+  /** Whether it holds nothing: waiting, delayed or in somebody's hands. SQS counts approximately. */
+  isEmpty(): Promise<boolean>
 }
 
 /** Sending is on the way to the first token and to `done`: rather spool and go on than hang. */
@@ -55,6 +58,19 @@ export function openTurnQueue(queueUrl: string): TurnQueue {
       } catch (cause) {
         throw new CodedError('unavailable', 'The turn could not be queued.', { cause })
       }
+    },
+    async isEmpty() {
+      const { Attributes = {} } = await client.send(
+        new GetQueueAttributesCommand({
+          QueueUrl: queueUrl,
+          AttributeNames: [
+            'ApproximateNumberOfMessages',
+            'ApproximateNumberOfMessagesDelayed',
+            'ApproximateNumberOfMessagesNotVisible',
+          ],
+        }),
+      )
+      return Object.values(Attributes).every((count) => Number(count) === 0)
     },
   }
 }

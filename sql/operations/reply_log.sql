@@ -187,3 +187,25 @@ begin
     from turnkeep.find_message(p_company_id, p_platform, p_question_id) m
     join public.chat_sessions s on s.company_id = p_company_id and s.platform = p_platform and s.id = m.session_id;
 end $$;
+
+-- Turns of any tenant that have lost their writers, oldest first.
+create or replace function turnkeep.lapsed_turns(p_limit integer)
+returns table (company_id text, platform text, message_id uuid)
+language plpgsql stable as $$
+#variable_conflict use_column
+declare
+  v_tenants public.tenants[];
+  v_tenant public.tenants;
+begin
+  perform set_config('turnkeep.sweep', 'on', true);
+  v_tenants := array(select t from public.tenants t);
+  perform set_config('turnkeep.sweep', 'off', true);
+  foreach v_tenant in array v_tenants loop
+    perform turnkeep.set_tenant(v_tenant.company_id, v_tenant.platform);
+    return query
+      select t.company_id, t.platform, t.message_id from public.chat_turns t
+      where t.company_id = v_tenant.company_id and t.platform = v_tenant.platform and t.state <> 'finished'
+        and t.lease_until <= clock_timestamp()
+      order by t.lease_until limit p_limit;
+  end loop;
+end $$;

@@ -157,6 +157,7 @@ onBothEngines('a tenant', (engine) => {
     'find_message',
     'has_lapsed',
     'history',
+    'lapsed_turns',
     'may_touch',
     'newest_answer',
     'open_turn',
@@ -212,6 +213,14 @@ onBothEngines('a tenant', (engine) => {
       message_id: running,
     }))
     expect(await database.app.call('unfinished_turns', [{ jsonb: watched }])).toEqual([])
+  })
+
+  test('is named to a sweep, and nothing else of it is', async () => {
+    await database.inTenant('acme', `update chat_turns set lease_until = now() - interval '1 second'`)
+    expect(await database.app.call('lapsed_turns', [{ integer: 10 }])).toEqual([
+      { company_id: 'acme', platform: 'web', message_id: running },
+    ])
+    expect(await database.app.execute('select count(*)::int as n from tenants')).toEqual([{ n: 0 }])
   })
 
   test('sees nothing where a query forgets the tenant, and may write nothing for another', async () => {

@@ -98,6 +98,7 @@ test('a record that has waited for a week moves to the spool, and comes back by 
   expect(JSON.parse(String(await turnkeep.cloud.runtimeApi.invoke('maintain', '{}')))).toEqual({
     requeued: 1,
     unreadable: 0,
+    rescued: 0,
   })
   expect(await spooled()).toEqual([])
   await turnkeep.drained()
@@ -109,6 +110,6 @@ test('a record that has waited for a week moves to the spool, and comes back by 
 test('a spooled object that cannot be read stays where it is', async () => {
   await s3().send(new PutObjectCommand({ Bucket: 'content', Key: 'spool/broken.json', Body: '[{"body"' }))
   const result = await turnkeep.cloud.runtimeApi.invoke('maintain', '{}')
-  expect(JSON.parse(String(result))).toEqual({ requeued: 0, unreadable: 1 })
+  expect(JSON.parse(String(result))).toEqual({ requeued: 0, unreadable: 1, rescued: 0 })
   expect(await spooled()).toEqual(['spool/broken.json'])
 })

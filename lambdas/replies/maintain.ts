@@ -1,8 +1,31 @@
-/** Brings what was spooled while the queue refused back to the queue. */
+/** What has to be put in order from time to time: spooled turns, and turns that nobody has rescued. */
 import * as v from 'valibot'
 import { queueMessageSchema } from '../protocol.ts'
 import { type DurableServices, SPOOL_PREFIX } from './durable.ts'
 import type { Log } from './log.ts'
+import { type RescueServices, rescue } from './rescue.ts'
+
+/** Rescues of one run and tenant; the next run goes on. */
+const MAX_RESCUES = 100
+
+export interface Maintained {
+  requeued: number
+  unreadable: number
+  rescued: number
+}
+
+/**
+ * Spool first, then the queue. Postgres is looked at only when one of them held something, because then it is awake
+ * anyway: an idle environment must be left asleep.
+ */
+export async function maintain(services: RescueServices, log: Log): Promise<Maintained> {
+  const spooled = await unspool(services, log)
+  if (spooled.requeued === 0 && (await services.queue.isEmpty())) return { ...spooled, rescued: 0 }
+  let rescued = 0
+  for (const { messageId, ...tenant } of await services.hotStore.lapsed(MAX_RESCUES))
+    if (await rescue(services, tenant, messageId, log)) rescued += 1
+  return { ...spooled, rescued }
+}
 
 const spooledSchema = v.array(queueMessageSchema)
 
@@ -11,7 +34,7 @@ const spooledSchema = v.array(queueMessageSchema)
  * twice is saving once. An object that cannot be read stays where it is and is reported. Returns how many went and
  * how many stayed.
  */
-export async function unspool(
+async function unspool(
   { queue, bucket }: Pick<DurableServices, 'queue' | 'bucket'>,
   log: Log,
 ): Promise<{ requeued: number; unreadable: number }> {
