@@ -17,15 +17,14 @@ import {
   type ReplyEvent,
 } from '../protocol.ts'
 import type { LapsedTurn, OpenedTurn, TurnLease } from '../services/hot-store.ts'
+import { conclude, relay } from './conclude.ts'
 import type { ContextLimits } from './context.ts'
 import { makeDurable } from './durable.ts'
-import { follow, isTerminal } from './follow.ts'
-import { type Generated, type GenerateServices, generate } from './generate.ts'
+import { type GenerateServices, generate } from './generate.ts'
 import type { Log } from './log.ts'
-import { answerRecord, placeOf, questionRecord } from './records.ts'
+import { questionRecord } from './records.ts'
 import { replay } from './replay.ts'
 import { type RescueServices, rescue } from './rescue.ts'
-import { type Failure, failed, INTERRUPTED, terminalOf } from './terminal.ts'
 import { writeLog } from './write-log.ts'
 
 export interface ReplyServices extends GenerateServices, RescueServices {
@@ -194,118 +193,4 @@ async function* startingWith<Result>(
 ): AsyncGenerator<ReplyEvent, Result> {
   yield first
   return yield* rest
-}
-
-/**
- * The turn is somebody else's now: what the log says is the reply, to this client too. A client that was sent more than
- * the log has, because the log could not be reached, is told at least how it ended.
- */
-async function* relay(
-  services: ReplyServices,
-  { signal, endBy, log, locale }: ReplyRequest,
-  { tenant, messageId }: TurnLease,
-  sent: number,
-): AsyncGenerator<NumberedEvent, void> {
-  log.warn('turn was taken over', { messageId })
-  let ended = false
-  for await (const numbered of follow(
-    services,
-    { tenant, ownedBy: null, log, signal, endBy },
-    messageId,
-    sent - 1,
-  )) {
-    ended = isTerminal(numbered)
-    yield numbered
-  }
-  if (!ended) yield { id: sent, event: failed(locale, messageId, INTERRUPTED) }
-}
-
-interface Finished {
-  result: Generated
-  sent: number
-  unacknowledged: { first: number; events: ReplyEvent[] }[]
-  tail: NumberedEvent[]
-}
-
-/**
- * The order at the end: the log takes the whole answer (`closing`), the queue makes it durable, the log takes the
- * terminal event, and only then does the client hear it. At whatever point the writer dies, a rescuer ends the turn
- * with the same answer.
- */
-async function* conclude(
-  services: ReplyServices,
-  request: ReplyRequest,
-  turn: OpenedTurn,
-  lease: TurnLease,
-  { result, sent, unacknowledged, tail }: Finished,
-): AsyncGenerator<NumberedEvent, void> {
-  const { hotStore } = services
-  const { log, locale } = request
-  const { messageId } = lease
-  let failure: Failure | undefined = result.failure
-  let sessionMessageCount = turn.answerSequenceNumber
-  let logged = true
-  let record = answerRecord(placeOf(turn, messageId), {
-    ...result,
-    content: result.text,
-    responseTimeMs: Date.now() - request.arrivedAt,
-  })
-  try {
-    record = await stowText(services.bucket, record)
-    const count = await hotStore.close(lease, unacknowledged, record)
-    if (count === undefined) {
-      yield* relay(services, request, lease, sent)
-      return
-    }
-    sessionMessageCount = count
-  } catch (error) {
-    // The queue still makes the answer durable; reading it has to wait until it is saved.
-    logged = false
-    log.warn('turn not closed', { messageId, error })
-  }
-  yield* tail
-  try {
-    await makeDurable(services, [record], log)
-  } catch (error) {
-    services.count('TurnNotSaved')
-    log.error('answer not saved', { messageId, error })
-    failure = { code: 'not_saved', retryable: true }
-  }
-  const terminal: NumberedEvent = {
-    id: sent + tail.length,
-    event: failure ? failed(locale, messageId, failure) : terminalOf(record, sessionMessageCount, locale),
-  }
-  log.info('turn ended', {
-    sessionId: turn.sessionId,
-    messageId,
-    outcome: failure?.code ?? result.finishReason,
-    model: result.model,
-    responseTime: record.response_time_ms,
-    promptTokens: result.promptTokens,
-    completionTokens: result.completionTokens,
-  })
-  if (logged && !(await end(services, lease, terminal, failure, log))) {
-    yield* relay(services, request, lease, terminal.id)
-    return
-  }
-  yield terminal
-}
-
-/** Logs the terminal event. False: the turn was taken over meanwhile, and the log ends as its rescuer says. */
-async function end(
-  { hotStore }: ReplyServices,
-  lease: TurnLease,
-  terminal: NumberedEvent,
-  failure: Failure | undefined,
-  log: Log,
-): Promise<boolean> {
-  try {
-    if (failure?.code !== 'not_saved') return await hotStore.finish(lease, terminal)
-    // The turn stays closing: the log alone holds its answer, and whoever finds it next brings it to the queue.
-    const { held } = await hotStore.append(lease, [{ first: terminal.id, events: [terminal.event] }])
-    return held
-  } catch (error) {
-    log.warn('turn not finished in the log', { messageId: lease.messageId, error })
-    return true
-  }
 }
