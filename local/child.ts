@@ -1,5 +1,4 @@
 import { type ChildProcess, fork } from 'node:child_process'
-import { once } from 'node:events'
 import { rmSync, writeFileSync } from 'node:fs'
 
 /** A process that the supervisor has started. */
@@ -26,14 +25,17 @@ export function startChild({ file, environment, pidFile, onMessage }: Options): 
   })
   if (child.pid) writeFileSync(pidFile, `${child.pid}\n`)
   child.on('message', onMessage)
-  child.on('error', (error) => console.error(`${file}: ${error.message}`)) // a message to one that has just ended
-  const ended = once(child, 'exit').then(([code, signal]) => {
-    rmSync(pidFile, { force: true })
-    return code ?? signal
+  const ended = new Promise<number | NodeJS.Signals | null>((resolve) => {
+    child.on('exit', (code, signal) => resolve(code ?? signal))
+    child.on('error', (error) => {
+      console.error(`${file}: ${error.message}`)
+      if (child.pid === undefined) resolve(null) // it could not be started at all
+    })
   })
+  void ended.then(() => rmSync(pidFile, { force: true }))
   return {
     send: (message) => {
-      if (child.connected) child.send(message)
+      if (child.connected) child.send(message, () => undefined) // it may have ended just now
     },
     kill: (signal) => void child.kill(signal),
     ended,

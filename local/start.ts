@@ -1,8 +1,8 @@
 /**
  * `npm start`: the whole of Turnkeep on this machine. PORT (8787), TURNKEEP_DATA_DIR (.turnkeep), DATABASE_URL,
- * VALKEY_URL, OPENAI_BASE_URL, OPENAI_API_KEY, CHAT_MODEL and EMBEDDING_MODEL change what it uses.
+ * OPENAI_BASE_URL, OPENAI_API_KEY, CHAT_MODEL and EMBEDDING_MODEL change what it uses.
  */
-import { join, resolve } from 'node:path'
+import { join, relative, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { lockDirectory } from './lock-directory.ts'
 import { type Listening, supervise } from './supervisor.ts'
@@ -42,7 +42,7 @@ function announce({ address, uses }: Listening): void {
   console.log(`  page      ${address}/`)
   console.log(`  database  ${uses.database}`)
   console.log(`  model     ${uses.model}`)
-  console.log(`  state     ${dataDir}\n`)
+  console.log(`  state     ${relative(process.cwd(), dataDir) || '.'}\n`)
 }
 
 async function onSignal(): Promise<void> {

@@ -23,7 +23,6 @@ export type CloudOptions = {
   /** Where all state lies; absent: in memory. */
   dataDir?: string | undefined
   databaseUrl?: string | undefined
-  valkeyUrl?: string | undefined
   /** Of the front door; 0 or absent: a free one. */
   port?: number
   /** Where the built page lies; absent: no page. */
@@ -105,10 +104,7 @@ export async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
   const running = started.move()
   return {
     address: frontDoor.address,
-    functionEnvironment: {
-      ...environmentOf(parts),
-      ...(options.valkeyUrl && { VALKEY_URL: options.valkeyUrl }),
-    },
+    functionEnvironment: environmentOf(parts),
     uses: {
       database: postgres.description,
       model: scriptedModel ? 'a scripted one' : `${model.chatModel} at ${new URL(model.baseUrl).host}`,

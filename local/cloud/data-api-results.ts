@@ -20,7 +20,7 @@ const JDBC_ARRAY = 2003
 
 // The types that the Aurora user guide lists for Aurora PostgreSQL ("Data API operations reference"), by oid, and
 // timestamptz, which it leaves out and which works. Anything else of Postgres' own is refused as it is there:
-// regtype and "char" are known cases (typeorm-aurora-data-api-driver issue 164), void, interval and oid follow.
+// regtype and "char" are known (typeorm-aurora-data-api-driver issue 164); of void, interval and oid it is assumed.
 const SCALARS: Record<number, Scalar> = {
   16: { kind: 'boolean', jdbcType: -7, arrayOid: 1000 }, // bool
   17: { kind: 'blob', jdbcType: -2 }, // bytea

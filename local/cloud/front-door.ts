@@ -90,7 +90,7 @@ async function serve(
 function openidConfiguration(request: IncomingMessage): object {
   return {
     issuer: DEV_ISSUER,
-    jwks_uri: `http://${request.headers.host}/.well-known/jwks.json`,
+    jwks_uri: `http://127.0.0.1:${request.socket.localPort}/.well-known/jwks.json`,
     response_types_supported: ['id_token'],
     subject_types_supported: ['public'],
     id_token_signing_alg_values_supported: ['ES256'],

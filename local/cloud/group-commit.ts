@@ -7,13 +7,14 @@ export type Persistence = {
 }
 
 /**
- * Makes one commit, and so one wait for the disk, of everything that is written until `commit`: fauxqs commits
- * each message by itself, which makes a batch of ten cost ten waits. Whoever answers a request calls `commit`
- * first, so that nothing is acknowledged that a crash could take back.
+ * Makes one commit, and so one wait for the disk, of everything that is written in one turn of the event loop:
+ * fauxqs commits each message by itself, which makes a batch of ten cost ten waits. Whoever answers a request
+ * awaits `committed` first, so that nothing is acknowledged that a crash could take back.
  */
-export function groupCommits(persistence: Persistence): { commit(): void } {
+export function groupCommits(persistence: Persistence): { committed(): Promise<void> } {
   const { db, stmts } = persistence
   let isOpen = false
+  let nextCommit: Promise<void> | undefined
   const begin = (): void => {
     if (!isOpen) db.exec('BEGIN')
     isOpen = true
@@ -38,10 +39,21 @@ export function groupCommits(persistence: Persistence): { commit(): void } {
       db.exec('RELEASE part')
     }
   }
-  return {
-    commit: () => {
-      if (isOpen) db.exec('COMMIT')
+  const commit = (resolve: () => void, reject: (error: unknown) => void): void => {
+    nextCommit = undefined
+    try {
+      db.exec('COMMIT')
       isOpen = false
+      resolve()
+    } catch (error) {
+      reject(error)
+    }
+  }
+  return {
+    committed: async () => {
+      if (!isOpen) return
+      nextCommit ??= new Promise((resolve, reject) => setImmediate(commit, resolve, reject))
+      await nextCommit
     },
   }
 }

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Readable } from 'node:stream'
 import { InvocationError, type InvocationFailure } from './invocation-error.ts'
+import { createPolls, type Poll } from './polls.ts'
 import type { Prelude } from './streamed-response.ts'
 
 export type StreamedResult = { prelude: Prelude; body: Readable }
@@ -19,21 +20,20 @@ export type Invocation = {
   cut: ((error: InvocationError) => void) | undefined
 }
 
-/** Somebody who asked for the next invocation. */
-export type Poll = { take(invocation: Invocation): void; hangUp(): void }
-
-/** The invocations of one function: those that wait for a poll, those that run, and the polls that wait. */
+/** The invocations of one function: those that wait for a poll and those that run. */
 export type Invocations = {
   invoke(payload: string, streaming: boolean, waitMs: number): Promise<Buffer | StreamedResult>
   /** Asks for the next invocation; the returned function withdraws the question. */
   next(poll: Poll): () => void
-  /** Puts an invocation back at the head of the queue: its poller was gone before it arrived. */
+  /** Offers an invocation again: its poller was gone before it arrived. */
   undelivered(invocation: Invocation): void
   running(id: string): Invocation | undefined
   /** Fails what runs and drops the polls: the process that they came from is gone. */
   failRunning(failure: InvocationFailure, why: string): void
   failQueued(failure: InvocationFailure, why: string): void
   polled(signal: AbortSignal): Promise<void>
+  /** A connection broke, perhaps because the process that polls is dying. */
+  distrustPolls(): void
 }
 
 /** How long an undelivered invocation waits for another poll. */
@@ -43,8 +43,6 @@ export function createInvocations(name: string, timeoutSeconds: number): Invocat
   const queued = new Map<string, Invocation>()
   const running = new Map<string, Invocation>()
   const timers = new Map<string, NodeJS.Timeout>()
-  const polls = new Set<Poll>()
-  const watchers = new Set<() => void>()
 
   const failed = (failure: InvocationFailure, why: string): InvocationError =>
     new InvocationError(failure, `${name}: ${why}`)
@@ -73,12 +71,17 @@ export function createInvocations(name: string, timeoutSeconds: number): Invocat
     failAfter(invocation, timeoutSeconds * 1000, 'timed_out', `no answer in ${timeoutSeconds} s.`)
     poll.take(invocation)
   }
-  const offer = (invocation: Invocation, waitMs: number): void => {
-    const [poll] = polls
-    if (poll) {
-      polls.delete(poll)
+  const handQueued = (): void => {
+    for (const invocation of [...queued.values()]) {
+      const poll = polls.take()
+      if (!poll) return
       hand(invocation, poll)
-    } else wait(invocation, waitMs)
+    }
+  }
+  const polls = createPolls(handQueued)
+  const offer = (invocation: Invocation, waitMs: number): void => {
+    wait(invocation, waitMs)
+    handQueued()
   }
 
   return {
@@ -101,47 +104,20 @@ export function createInvocations(name: string, timeoutSeconds: number): Invocat
         }
         offer(invocation, waitMs)
       }),
-    next: (poll) => {
-      const [first] = queued.values()
-      if (first) {
-        hand(first, poll)
-        return () => undefined
-      }
-      polls.add(poll)
-      for (const watcher of [...watchers]) watcher()
-      return () => void polls.delete(poll)
-    },
+    next: polls.add,
     undelivered: (invocation) => {
       if (!running.delete(invocation.id)) return
       offer(invocation, REDELIVERY_WAIT_MS)
     },
     running: (id) => running.get(id),
     failRunning: (failure, why) => {
-      for (const poll of [...polls]) poll.hangUp()
-      polls.clear()
+      polls.hangUp()
       for (const invocation of [...running.values()]) invocation.fail(failed(failure, why))
     },
     failQueued: (failure, why) => {
       for (const invocation of [...queued.values()]) invocation.fail(failed(failure, why))
     },
-    polled: (signal) =>
-      new Promise((resolve, reject) => {
-        if (signal.aborted) return reject(signal.reason)
-        if (polls.size > 0) return resolve()
-        const stop = (): void => {
-          watchers.delete(found)
-          signal.removeEventListener('abort', aborted)
-        }
-        const found = (): void => {
-          stop()
-          resolve()
-        }
-        const aborted = (): void => {
-          stop()
-          reject(signal.reason)
-        }
-        watchers.add(found)
-        signal.addEventListener('abort', aborted)
-      }),
+    polled: polls.some,
+    distrustPolls: polls.distrust,
   }
 }

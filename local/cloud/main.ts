@@ -43,7 +43,6 @@ try {
   cloud = await startCloud({
     dataDir,
     databaseUrl: env.DATABASE_URL || undefined,
-    valkeyUrl: env.VALKEY_URL || undefined,
     port: Number(env.PORT ?? DEFAULT_PORT),
     pageDir: env.TURNKEEP_PAGE_DIR,
     resources,
@@ -54,22 +53,30 @@ try {
   const { functionEnvironment, address, uses } = cloud
   const { TURNS_QUEUE_URL, TURNS_DEAD_QUEUE_URL } = functionEnvironment
   if (addressFile) writeFileSync(addressFile, JSON.stringify({ TURNS_QUEUE_URL, TURNS_DEAD_QUEUE_URL }))
-  process.send?.({ type: 'listening', functionEnvironment, address, uses })
+  void tell({ type: 'listening', functionEnvironment, address, uses })
   await cloud.open()
-  process.send?.({ type: 'ready' })
+  void tell({ type: 'ready' })
 } catch (error) {
   if (!stopping) {
-    process.send?.({ type: 'failed', message: messageOf(error) })
+    await tell({ type: 'failed', message: messageOf(error) })
     await cloud?.close().catch(() => undefined)
     process.exit(1)
   }
 }
 
-/** Undefined where no model is configured. */
+/** A supervisor that has just died hears nothing; `disconnect` follows. */
+function tell(message: object): Promise<void> {
+  return new Promise((resolve) => {
+    if (process.connected) process.send?.(message, undefined, undefined, () => resolve())
+    else resolve()
+  })
+}
+
+/** Undefined where no endpoint is named: a key alone may just lie in a developer's shell, and using it costs money. */
 function modelFrom({ OPENAI_BASE_URL, OPENAI_API_KEY, CHAT_MODEL, EMBEDDING_MODEL }: NodeJS.ProcessEnv) {
-  if (!OPENAI_BASE_URL && !OPENAI_API_KEY) return undefined
+  if (!OPENAI_BASE_URL) return undefined
   const settings: ModelSettings = {
-    baseUrl: OPENAI_BASE_URL || 'https://api.openai.com/v1',
+    baseUrl: OPENAI_BASE_URL,
     apiKey: OPENAI_API_KEY || 'none', // servers on one's own machine want none, the client wants one
     chatModel: CHAT_MODEL || 'gpt-5-mini',
     embeddingModel: EMBEDDING_MODEL || 'text-embedding-3-small',

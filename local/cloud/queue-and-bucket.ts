@@ -70,9 +70,9 @@ export async function startQueueAndBucket(
   })
   // What a request wrote is durable before its answer leaves.
   const writes = persistence && groupCommits(persistence)
-  app.addHook('onSend', async () => writes?.commit())
+  app.addHook('onSend', async () => writes?.committed())
   app.addHook('onClose', async () => {
-    writes?.commit()
+    await writes?.committed()
     persistence?.close()
   })
   const address = await app.listen({ port: 0, host: '127.0.0.1' })
@@ -95,7 +95,7 @@ export async function startQueueAndBucket(
     else sqsStore.createQueue(name, queueUrl(name), queueArn(name), attributes)
   }
   for (const name of buckets) s3Store.createBucket(name)
-  writes?.commit()
+  await writes?.committed()
 
   return {
     address,

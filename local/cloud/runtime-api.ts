@@ -32,14 +32,23 @@ export type RuntimeApi = {
   close(): Promise<void>
 }
 
-type Listener = { name: string; arn: string; server: Server; invocations: Invocations }
+type Listener = {
+  name: string
+  arn: string
+  server: Server
+  invocations: Invocations
+  /** To be called when a connection broke: one process may poll for every function. */
+  broke(): void
+}
 
 /** Starts the listeners, on loopback and free ports. */
 export async function startRuntimeApi(functions: Record<string, RuntimeFunction>): Promise<RuntimeApi> {
   const listeners = new Map<string, Listener>()
   const addresses: Record<string, string> = {}
   for (const [name, definition] of Object.entries(functions)) {
-    const listener = createListener(name, definition)
+    const listener = createListener(name, definition, () => {
+      for (const { invocations } of listeners.values()) invocations.distrustPolls()
+    })
     await new Promise<void>((resolve) => listener.server.listen(0, '127.0.0.1', resolve))
     listeners.set(name, listener)
     addresses[name] = `127.0.0.1:${(listener.server.address() as AddressInfo).port}`
@@ -69,11 +78,11 @@ export async function startRuntimeApi(functions: Record<string, RuntimeFunction>
   }
 }
 
-function createListener(name: string, { timeoutSeconds, arn }: RuntimeFunction): Listener {
+function createListener(name: string, { timeoutSeconds, arn }: RuntimeFunction, broke: () => void): Listener {
   const server = createServer((request, response) => serve(listener, request, response))
   server.requestTimeout = 0 // a streamed response is one request, and takes as long as its function
   server.keepAliveTimeout = 0 // never: closing an idle connection races with the next poll on it
-  const listener = { name, arn, server, invocations: createInvocations(name, timeoutSeconds) }
+  const listener = { name, arn, server, invocations: createInvocations(name, timeoutSeconds), broke }
   return listener
 }
 
@@ -104,7 +113,7 @@ async function serve(listener: Listener, request: IncomingMessage, response: Ser
   return bufferedResponse(listener, invocation, request, response)
 }
 
-function next({ arn, invocations }: Listener, response: ServerResponse): void {
+function next({ arn, invocations, broke }: Listener, response: ServerResponse): void {
   let delivered: Invocation | undefined
   const withdraw = invocations.next({
     take: (invocation) => {
@@ -124,7 +133,8 @@ function next({ arn, invocations }: Listener, response: ServerResponse): void {
   })
   response.once('close', () => {
     withdraw()
-    if (delivered && !response.writableFinished) invocations.undelivered(delivered)
+    if (!delivered) broke()
+    else if (!response.writableFinished) invocations.undelivered(delivered)
   })
 }
 
@@ -169,7 +179,7 @@ async function bufferedResponse(
 }
 
 function streamedResponse(
-  { name }: Listener,
+  { name, broke }: Listener,
   invocation: Invocation,
   request: IncomingMessage,
   response: ServerResponse,
@@ -180,6 +190,7 @@ function streamedResponse(
     },
     ended: (error) => {
       invocation.cut = undefined
+      if (error?.failure === 'environment_ended') broke()
       accept(response)
       if (error) invocation.fail(error)
       else invocation.end()

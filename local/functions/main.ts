@@ -40,7 +40,7 @@ for (const [name, setting, handler] of draining || stopping ? [] : handlers) {
   clients.push(client)
   hosted.push(hostFunction(name, handler, client, { changed: settle, lost }))
 }
-process.send?.({ type: 'polling' })
+tell({ type: 'polling' })
 
 async function load(name: string, { handler: file, runtimeApi }: FunctionSetting): Promise<Handler> {
   try {
@@ -56,6 +56,11 @@ async function load(name: string, { handler: file, runtimeApi }: FunctionSetting
   }
 }
 
+/** A supervisor that has just died hears nothing; `disconnect` follows. */
+function tell(message: object): void {
+  process.send?.(message, undefined, undefined, () => undefined)
+}
+
 function running(): number {
   return hosted.reduce((sum, one) => sum + one.running(), 0)
 }
@@ -63,7 +68,7 @@ function running(): number {
 function settle(): void {
   if (running() > 0) return
   if (stopping) process.exit(0)
-  if (draining) process.send?.({ type: 'idle' })
+  if (draining) tell({ type: 'idle' })
 }
 
 function stop(): void {

@@ -9,8 +9,10 @@ import { type QueueAndBucket, startQueueAndBucket } from '../../local/cloud/queu
 import { type RuntimeApi, startRuntimeApi } from '../../local/cloud/runtime-api.ts'
 import { createRuntimeClient, type RuntimeClient } from '../../local/functions/runtime-client.ts'
 
-const VISIBILITY_SECONDS = 1
 const MAX_RECEIVES = 2
+
+/** The queue of the test: `jobs`, or `brisk`, whose messages come back after a second. */
+let name: 'jobs' | 'brisk'
 
 let queue: QueueAndBucket
 let api: RuntimeApi
@@ -20,15 +22,14 @@ let mapping: EventSourceMapping | undefined
 const closers: (() => unknown)[] = []
 
 beforeEach(async () => {
+  name = 'jobs'
+  const deadLetters = { queue: 'dead', maxReceiveCount: MAX_RECEIVES }
   queue = await startQueueAndBucket({
     buckets: [],
     queues: {
       dead: { visibilitySeconds: 30, retentionSeconds: 3600 },
-      jobs: {
-        visibilitySeconds: VISIBILITY_SECONDS,
-        retentionSeconds: 3600,
-        deadLetters: { queue: 'dead', maxReceiveCount: MAX_RECEIVES },
-      },
+      jobs: { visibilitySeconds: 30, retentionSeconds: 3600, deadLetters },
+      brisk: { visibilitySeconds: 1, retentionSeconds: 3600, deadLetters },
     },
   })
   api = await startRuntimeApi({ work: { timeoutSeconds: 20, arn: 'arn:work' } })
@@ -61,8 +62,8 @@ function start(
 ) {
   mapping = startEventSourceMapping({
     sqs,
-    queueUrl: queue.queueUrl('jobs'),
-    queueArn: queue.queueArn('jobs'),
+    queueUrl: queue.queueUrl(name),
+    queueArn: queue.queueArn(name),
     region: 'us-east-1',
     runtimeApi: api,
     functionName: 'work',
@@ -79,7 +80,7 @@ async function send(...bodies: string[]): Promise<void> {
     const Entries = bodies
       .slice(at, at + 10)
       .map((MessageBody, index) => ({ Id: String(index), MessageBody }))
-    await sqs.send(new SendMessageBatchCommand({ QueueUrl: queue.queueUrl('jobs'), Entries }))
+    await sqs.send(new SendMessageBatchCommand({ QueueUrl: queue.queueUrl(name), Entries }))
   }
 }
 
@@ -99,8 +100,8 @@ function idOf({ event }: Batch, body: string): string {
   return event.Records.find((record) => record.body === body)?.messageId ?? ''
 }
 
-function left(name = 'jobs'): number {
-  const messages = queue.inspectQueue(name)?.messages
+function left(of: string = name): number {
+  const messages = queue.inspectQueue(of)?.messages
   return messages ? messages.ready.length + messages.inflight.length + messages.delayed.length : 0
 }
 
@@ -122,7 +123,7 @@ test('messages that were sent together arrive as one batch and are deleted when 
 test('a record looks like the one that Lambda gives', async () => {
   await sqs.send(
     new SendMessageCommand({
-      QueueUrl: queue.queueUrl('jobs'),
+      QueueUrl: queue.queueUrl(name),
       MessageBody: '배송',
       MessageAttributes: {
         kind: { DataType: 'String', StringValue: 'turn' },
@@ -184,7 +185,7 @@ test('what arrives within the window belongs to the batch', async () => {
   start({ windowSeconds: 2, batchSize: 2 })
   const batch = nextBatchAnswered()
   await send('first')
-  await expect.poll(() => queue.inspectQueue('jobs')?.messages.inflight.length).toBe(1)
+  await expect.poll(() => queue.inspectQueue(name)?.messages.inflight.length).toBe(1)
   await send('second')
   expect((await batch).bodies).toEqual(['first', 'second'])
 })
@@ -196,6 +197,7 @@ async function nextBatchAnswered(response: unknown = null): Promise<Batch> {
 }
 
 test('a batch item that fails comes back alone', async () => {
+  name = 'brisk'
   await send('good', 'bad')
   start()
   const batch = await nextBatch()
@@ -212,6 +214,7 @@ test.each([
   ['an item without an id', { batchItemFailures: [{ id: 'x' }] }],
   ['no list', { batchItemFailures: 'all' }],
 ])('with %s as a failure the whole batch comes back', async (_name, response) => {
+  name = 'brisk'
   await send('one', 'two')
   start()
   await nextBatchAnswered(response)
@@ -219,6 +222,7 @@ test.each([
 })
 
 test('a function that throws gets the whole batch again', async () => {
+  name = 'brisk'
   await send('one', 'two')
   start()
   const { requestId } = await nextBatch()
@@ -227,6 +231,7 @@ test('a function that throws gets the whole batch again', async () => {
 })
 
 test('a message that failed too often is a dead letter', async () => {
+  name = 'brisk'
   await send('poison')
   start()
   for (let receive = 0; receive < MAX_RECEIVES; receive += 1) {
@@ -248,7 +253,7 @@ test('two batches run at the same time, a third waits', async () => {
   const third = nextBatch().then((batch) => polled.add(batch.bodies[0] ?? '') && batch)
   await send('1', '2', '3')
   const running = await Promise.all([first, second])
-  await expect.poll(() => queue.inspectQueue('jobs')?.messages.inflight.length).toBe(2)
+  await expect.poll(() => queue.inspectQueue(name)?.messages.inflight.length).toBe(2)
   expect(polled.size).toBe(0)
   await Promise.all(running.map((batch) => answer(batch, null)))
   await answer(await third, null)
@@ -264,6 +269,7 @@ test('while nobody polls for the function no message is received', async () => {
 })
 
 test('what a dead process was working on comes back', async () => {
+  name = 'brisk'
   await send('kept')
   start()
   await nextBatch()
@@ -321,7 +327,7 @@ test('after a stop nothing is received, and what runs is still finished', async 
   await send('too late')
   await answer(batch, null)
   await stopped
-  expect(queue.inspectQueue('jobs')?.messages).toMatchObject({
+  expect(queue.inspectQueue(name)?.messages).toMatchObject({
     ready: [{ body: 'too late', approximateReceiveCount: 0 }],
     inflight: [],
   })
@@ -333,7 +339,7 @@ test('a stop in the middle of a long poll keeps no message from the next consume
   await api.polled('work', AbortSignal.timeout(5_000))
   await mapping?.stop()
   await send('for the next one')
-  expect(queue.inspectQueue('jobs')?.messages.ready).toHaveLength(1)
+  expect(queue.inspectQueue(name)?.messages.ready).toHaveLength(1)
   consumer.close()
   await polling
 })

@@ -192,15 +192,22 @@ test('a prelude that is no JSON fails the invocation', async () => {
 })
 
 test('when the environment ends, what it was running fails at once and what waits is kept', async () => {
-  const child = await startFunctions({ buffered: 'buffered', streaming: 'streaming' })
-  const buffered = bufferedAnswer({ action: 'hang' })
-  const { body } = await streamed({ pieces: ['first'], afterwards: 'hang' })
-  await kill(child)
-  const waiting = bufferedAnswer({ waiting: true })
+  const [runtime, streaming] = [client('buffered'), client('streaming')]
+  const running = bufferedAnswer({ running: true }).catch((error) => error)
+  await runtime.next()
+  const waiting = bufferedAnswer({ waiting: true }) // nobody polls any more
+  const answer = streamed({})
+  const { stream, done } = streaming.stream((await streaming.next()).requestId)
+  const cut = done.catch((error) => error)
+  stream.write('first')
+  const { body } = await answer
+
   api.environmentEnded(['buffered', 'streaming'])
-  await expect(buffered).rejects.toMatchObject({ failure: 'environment_ended' })
+  expect(await running).toMatchObject({ failure: 'environment_ended' })
   await expect(text(body)).rejects.toMatchObject({ failure: 'environment_ended' })
-  await startFunctions({ buffered: 'buffered' })
+  expect(await cut).toBeInstanceOf(Error)
+  const { event, requestId } = await runtime.next()
+  await runtime.respond(requestId, JSON.stringify(event))
   expect(await waiting).toEqual({ waiting: true })
 })
 
