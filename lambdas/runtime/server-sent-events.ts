@@ -25,30 +25,30 @@ export interface EventStream {
  */
 export function eventStream(events: AsyncIterable<NumberedEvent>): EventStream {
   const body = new Readable({ read: () => undefined })
+  let waiting = ''
+  const flush = (): void => {
+    if (waiting !== '' && !body.destroyed) body.push(waiting)
+    waiting = ''
+  }
+  // Events that the log acknowledged together leave together: one write, not one for each token.
   const write = (text: string): void => {
-    if (!body.destroyed) body.push(text)
+    if (waiting === '') setImmediate(flush)
+    waiting += text
   }
   const pump = async (): Promise<void> => {
-    let keepAlive = setTimeout(() => undefined, 0)
-    const stayAlive = (): void => {
-      clearTimeout(keepAlive)
-      keepAlive = setTimeout(() => {
-        write(': keep-alive\n\n')
-        stayAlive()
-      }, KEEP_ALIVE_MS)
-    }
+    const keepAlive = setInterval(() => write(': keep-alive\n\n'), KEEP_ALIVE_MS)
     try {
-      stayAlive()
       for await (const event of events) {
         write(encode(event))
-        stayAlive()
+        keepAlive.refresh()
       }
+      flush()
       if (!body.destroyed) body.push(null)
     } catch (error) {
       // The core turns failures into events; one that escapes must cut the stream, not end it as if it were whole.
       body.destroy(error as Error)
     } finally {
-      clearTimeout(keepAlive)
+      clearInterval(keepAlive)
     }
   }
   return { body, finished: pump() }
