@@ -82,7 +82,7 @@ async function serve(
   if (!isOpen) return sendError(response, 'unavailable', 'The service is starting or stopping.')
   if (rawPath === '/dev/token') return serveDevToken(options.issuer, request, response)
   if (isPagePath(rawPath)) return servePage(options.pageDir, rawPath, request, response)
-  const name = route(options.resources.routes, request.method ?? 'GET', rawPath)
+  const name = route(options.resources.routes, rawPath)
   if (!name) return sendError(response, 'not_found', 'There is nothing at this address.')
   return serveFunction(options, name, request, response)
 }

@@ -26,8 +26,8 @@ export type EventSourceResource = {
 
 export type ScheduleResource = { function: string; everySeconds: number }
 
-/** First match wins. `*` stands for one path segment, or for any rest at the end of the pattern. */
-export type Route = { method: string; path: string; function: string }
+/** By path alone, as a distribution's behaviours are. First match wins. `*` stands for one path segment, or for any rest at the end of the pattern. */
+export type Route = { path: string; function: string }
 
 export type Resources = {
   functions: Record<string, FunctionResource>
@@ -73,19 +73,17 @@ export const resources: Resources = {
   schedules: [{ function: 'maintain', everySeconds: 300 }],
   buckets: ['content'],
   routes: [
-    { method: 'POST', path: '/api/chat', function: 'chat' },
-    { method: '*', path: '/api/chat/*', function: 'chat' },
-    { method: 'POST', path: '/api/messages/*/regenerate', function: 'chat' },
-    { method: '*', path: '/api/*', function: 'api' },
+    { path: '/api/chat', function: 'chat' },
+    { path: '/api/chat/*', function: 'chat' },
+    { path: '/api/messages/*/regenerate', function: 'chat' },
+    { path: '/api/*', function: 'api' },
   ],
   startup: ['migrate'],
 }
 
 /** The function that a request is for; undefined where no route matches. */
-export function route(routes: Route[], method: string, path: string): string | undefined {
-  return routes.find((candidate) => {
-    return (candidate.method === '*' || candidate.method === method) && matches(candidate.path, path)
-  })?.function
+export function route(routes: Route[], path: string): string | undefined {
+  return routes.find((candidate) => matches(candidate.path, path))?.function
 }
 
 function matches(pattern: string, path: string): boolean {

@@ -91,7 +91,9 @@ describe('a route', () => {
   test.each([
     ['GET', '/api/nonsense', 404, 'not_found'],
     ['POST', '/api/', 404, 'not_found'],
+    ['GET', '/api/chat', 405, 'method_not_allowed'],
     ['GET', '/api/chat/stream', 405, 'method_not_allowed'],
+    ['PUT', `/api/messages/${randomUUID()}/regenerate`, 405, 'method_not_allowed'],
     ['PUT', '/api/sessions', 405, 'method_not_allowed'],
     ['DELETE', '/api/health', 405, 'method_not_allowed'],
     ['POST', `/api/sessions/${randomUUID()}`, 405, 'method_not_allowed'],

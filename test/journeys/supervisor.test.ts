@@ -69,8 +69,8 @@ async function resourcesFile(handlers: Record<string, string> = {}): Promise<str
     schedules: [],
     buckets: ['content'],
     routes: [
-      { method: '*', path: '/api/chat', function: 'chat' },
-      { method: '*', path: '/api/*', function: 'api' },
+      { path: '/api/chat', function: 'chat' },
+      { path: '/api/*', function: 'api' },
     ],
     startup: ['migrate'],
   }
