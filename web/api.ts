@@ -2,12 +2,14 @@
 import type { ChatRequest, Message, MessagePage, NumberedEvent, Page, Session } from '../lambdas/protocol.ts'
 import { ApiError, errorFrom, plainFailure } from './failure.ts'
 import type { Identity } from './identity.ts'
+import { watchConnection } from './network.ts'
 import { readEvents } from './sse.ts'
 
-/** The server sends a comment at least every 15 s; three missed ones mean that the connection is dead. */
-const SILENCE_LIMIT_MS = 45_000
+/** For an answer to begin, with a function that starts cold and a database that wakes up (20 s). */
+const REQUEST_LIMIT_MS = 45_000
 const CONVERSATIONS_PER_PAGE = 30
 const MESSAGES_PER_PAGE = 100
+const NO_CONTENT = 204
 
 /** What the page asks; sent unchanged with every repetition under one idempotency key. */
 export type Question = Pick<ChatRequest, 'message'> &
@@ -28,37 +30,53 @@ export interface Api {
   messages(sessionId: string, after?: number): Promise<Message[]>
   rate(messageId: string, score: number): Promise<void>
   ask(question: Question, key: string): Promise<Reply>
+  /** A new answer to the question of this answer, or to this question. */
+  regenerate(messageId: string): Promise<Reply>
+  /** The events after one, from the server's log, and live while it is written; null: there are no more. */
+  resume(messageId: string, after: number): Promise<Reply | null>
+  /** Resolves when the server knows; the answer's own stream tells of its end. */
+  stop(messageId: string): Promise<void>
 }
 
-/** Passes bytes on, and breaks off where none come for a while. */
-function guardSilence(abort: AbortController): TransformStream<Uint8Array, Uint8Array> {
-  let timer: ReturnType<typeof setTimeout>
-  const restart = (): void => {
-    clearTimeout(timer)
-    timer = setTimeout(() => abort.abort(), SILENCE_LIMIT_MS)
-  }
-  return new TransformStream({
-    start: restart,
+/** The events of a body, which breaks off where the connection seems dead. */
+async function* replyEvents(
+  body: ReadableStream<Uint8Array>,
+  abort: AbortController,
+): AsyncGenerator<NumberedEvent> {
+  const connection = watchConnection(() => abort.abort())
+  const watched = new TransformStream<Uint8Array, Uint8Array>({
     transform(chunk, controller) {
-      restart()
+      connection.isAlive()
       controller.enqueue(chunk)
     },
-    flush: () => clearTimeout(timer),
   })
-}
-
-async function* replyEvents(body: ReadableStream<Uint8Array>): AsyncGenerator<NumberedEvent> {
-  for await (const { id, data } of readEvents(body)) yield { id: Number(id), event: JSON.parse(data) }
+  try {
+    for await (const { id, data } of readEvents(body.pipeThrough(watched)))
+      yield { id: Number(id), event: JSON.parse(data) }
+  } finally {
+    connection.leave()
+  }
 }
 
 export function createApi(identity: Identity): Api {
-  async function request(method: string, path: string, init: RequestInit = {}): Promise<Response> {
+  /** The controller bounds the wait for an answer and may then end it; without one the answer is bounded whole. */
+  async function request(
+    method: string,
+    path: string,
+    init: RequestInit = {},
+    abort?: AbortController,
+  ): Promise<Response> {
     for (let attempt = 1; ; attempt += 1) {
       const token = await identity.token()
       const headers = { ...init.headers, authorization: `Bearer ${token}` }
-      const response = await fetch(path, { ...init, method, headers }).catch(() => {
-        throw new ApiError(0, plainFailure('unreachable'))
-      })
+      const signal = abort?.signal ?? AbortSignal.timeout(REQUEST_LIMIT_MS)
+      const limit = setTimeout(() => abort?.abort(), REQUEST_LIMIT_MS)
+      // Nothing here is kept; and Chrome would make a stop wait for its cache while the same address is being read.
+      const response = await fetch(path, { ...init, method, headers, signal, cache: 'no-store' })
+        .catch(() => {
+          throw new ApiError(0, plainFailure('unreachable'))
+        })
+        .finally(() => clearTimeout(limit))
       if (response.ok) return response
       const error = await errorFrom(response)
       if (response.status !== 401) throw error
@@ -68,12 +86,31 @@ export function createApi(identity: Identity): Api {
     }
   }
 
-  const send = (method: string, path: string, body: unknown, init: RequestInit = {}): Promise<Response> =>
-    request(method, path, {
-      ...init,
-      headers: { ...init.headers, 'content-type': 'application/json' },
-      body: JSON.stringify(body),
-    })
+  const json = (body: unknown): { body: string; headers: Record<string, string> } => ({
+    body: JSON.stringify(body),
+    headers: { 'content-type': 'application/json' },
+  })
+
+  const send = (method: string, path: string, body: unknown): Promise<Response> =>
+    request(method, path, json(body))
+
+  async function stream(method: string, path: string, init: RequestInit = {}): Promise<Reply | null> {
+    const abort = new AbortController()
+    const headers = { ...init.headers, accept: 'text/event-stream' }
+    const response = await request(method, path, { ...init, headers }, abort)
+    if (response.status === NO_CONTENT) return null
+    return {
+      requestId: response.headers.get('x-request-id'),
+      events: replyEvents(response.body ?? new ReadableStream(), abort),
+    }
+  }
+
+  /** A new answer always has something to say. */
+  async function begin(path: string, init: RequestInit = {}): Promise<Reply> {
+    const reply = await stream('POST', path, init)
+    if (reply === null) throw new ApiError(0, plainFailure('unreachable'))
+    return reply
+  }
 
   const get = async <T>(path: string, query: Record<string, string | number | null> = {}): Promise<T> => {
     const parameters = new URLSearchParams()
@@ -109,17 +146,20 @@ export function createApi(identity: Identity): Api {
       await send('POST', `/api/messages/${messageId}/feedback`, { score })
     },
 
-    async ask(question, key) {
-      const abort = new AbortController()
-      const response = await send('POST', '/api/chat/stream', question, {
-        headers: { 'idempotency-key': key, accept: 'text/event-stream' },
-        signal: abort.signal,
-      })
-      const body = response.body ?? new ReadableStream<Uint8Array>()
-      return {
-        requestId: response.headers.get('x-request-id'),
-        events: replyEvents(body.pipeThrough(guardSilence(abort))),
-      }
+    ask(question, key) {
+      const { body, headers } = json(question)
+      return begin('/api/chat/stream', { body, headers: { ...headers, 'idempotency-key': key } })
+    },
+
+    regenerate: (messageId) => begin(`/api/messages/${messageId}/regenerate`),
+
+    resume(messageId, after) {
+      const headers: Record<string, string> = after < 0 ? {} : { 'last-event-id': String(after) }
+      return stream('GET', `/api/chat/stream/${messageId}`, { headers })
+    },
+
+    async stop(messageId) {
+      await request('DELETE', `/api/chat/stream/${messageId}`)
     },
   }
 }

@@ -42,3 +42,18 @@ export function newestBranch(messages: Message[]): Message[] {
   const leaves = messages.filter((message) => !parents.has(message.messageId))
   return pathTo(messages, leaves.sort(byTime).at(-1))
 }
+
+/** The branch that leads through one message, on to what was written last below it. */
+export function branchThrough(messages: Message[], messageId: string): Message[] {
+  const below = new Set([messageId])
+  // Parents stand before their children, since they have smaller sequence numbers.
+  const branch = messages.filter((message) => {
+    if (message.parentMessageId !== null && below.has(message.parentMessageId)) below.add(message.messageId)
+    return below.has(message.messageId)
+  })
+  return pathTo(messages, newestBranch(branch).at(-1))
+}
+
+/** All answers to the question of this one, oldest first. */
+export const siblingsOf = (messages: Message[], { role, parentMessageId }: Message): Message[] =>
+  messages.filter((one) => one.role === role && one.parentMessageId === parentMessageId).sort(byTime)

@@ -3,20 +3,29 @@
  * It lives on when another one is opened, so that an answer goes on arriving.
  */
 import type { Locale, Message, Session } from '../lambdas/protocol.ts'
-import type { Api, Question, Reply } from './api.ts'
-import { merge, newestBranch, pathTo } from './branch.ts'
+import type { Api, Question } from './api.ts'
+import { branchThrough, merge, newestBranch, pathTo, siblingsOf } from './branch.ts'
 import { ApiError, type Failure, failureOf, plainFailure } from './failure.ts'
+import { follow, type Outcome } from './follow.ts'
 import { newId } from './id.ts'
-import { read, write } from './storage.ts'
+import { pause } from './network.ts'
+import { onOtherTab, read, write } from './storage.ts'
 import { type Signal, signal } from './store.ts'
-import { applied, isTerminal, messagesOf, newTurn, restarted, type TerminalEvent, type Turn } from './turn.ts'
+import { messagesOf, newTurn, restarted, type TerminalEvent, type Turn } from './turn.ts'
 
 /** Tokens may come faster than a screen is worth drawing. */
 const DRAW_EVERY_MS = 40
-/** An interrupted answer is readable within 30 s (api.md, promise 3); these add up to a little more. */
-const SETTLE_WAITS_MS = [700, 1_300, 2_000, 4_000, 6_000, 9_000, 12_000]
-/** A turn that was under way so recently goes on by itself after a reload; an older one waits for a click. */
+/**
+ * When an answer whose name this page does not know is looked for: another device asked. The last one is repeated, up
+ * to the longest time that an answer takes.
+ */
+const LOOK_WAITS_MS = [1_000, 1_500, 2_000, 3_000, 5_000]
+const LOOK_LIMIT_MS = 5 * 60_000
+/** A question without an answer that is older waits for a click. */
 const RESUMES_WITHIN_MS = 10 * 60_000
+/** A stop that does not get through is tried so often. */
+const STOP_TRIES = 5
+const STOP_AGAIN_MS = 1_000
 
 export interface ConversationState {
   /** new: nothing was sent yet. */
@@ -28,6 +37,8 @@ export interface ConversationState {
   /** Every branch. */
   messages: Message[]
   turns: Turn[]
+  /** An answer beside others that somebody wants to see; null: the newest. */
+  chosen: string | null
   /** Why an answer was interrupted, where this page was told. */
   interruptions: Record<string, Failure>
 }
@@ -40,11 +51,15 @@ export interface Conversation {
   type(text: string): void
   /** False where an answer is still being written. */
   send(text: string): boolean
-  /** Repeats a failed turn. */
+  /** Repeats a failed turn, or goes on with it where its answer had begun. */
   retry(turn: Turn): void
-  /** Asks the question of an interrupted answer once more; the new answer takes its place. */
-  retryAnswer(answer: Message): void
-  /** Takes a failed question back into the composer. */
+  /** Ends the answer that is being written where it is. */
+  stop(): void
+  /** Has the question of an answer answered once more; the new answer takes its place. */
+  answerAgain(answer: Message): void
+  /** Shows this one of several answers to a question. */
+  choose(answer: Message): void
+  /** Takes a failed question back into the composer; one that is saved already is left as it was. */
   takeBack(turn: Turn): void
   rename(title: string): Promise<void>
   end(): Promise<void>
@@ -60,31 +75,36 @@ export interface ConversationContext {
 
 const isBusy = (state: ConversationState): boolean => state.turns.some((turn) => turn.phase !== 'failed')
 
-/** An ended session is inactive before its time is over; an expired one comes back with the next question. */
-export const isEnded = (session: Session): boolean =>
-  !session.isActive && Date.parse(session.expiresAt) > Date.now()
+/** For good; one that is merely expired comes back with the next question. */
+export const isEnded = (session: Session): boolean => session.endedAt !== null
 
 export const canSend = (state: ConversationState): boolean =>
   !state.ended && !isBusy(state) && (state.loading === 'ready' || state.loading === 'new')
 
-/** A turn that gives an earlier question another answer; its branch takes the place of the one before. */
-const isBranching = (turn: Turn): boolean => turn.question.parentMessageId !== undefined
+/** A turn whose branch takes the place of the one that is shown. */
+const isBranching = ({ again, question }: Turn): boolean =>
+  again !== null || question.parentMessageId !== undefined
+
+/** The answer that is being written, where there is one. */
+export const runningTurn = ({ turns }: ConversationState): Turn | undefined =>
+  turns.find((turn) => turn.phase !== 'failed')
 
 /** The saved messages to show above the turns: not what a turn shows itself, nor what it is to replace. */
-export function visibleMessages({ messages, turns }: ConversationState): Message[] {
+export function visibleMessages({ messages, turns, chosen }: ConversationState): Message[] {
   const replacing = turns.findLast(isBranching)
   if (replacing !== undefined) {
     const tip = messages.find((message) => message.messageId === replacing.after)
     return pathTo(messages, tip)
   }
   const ids = new Set(turns.flatMap((turn) => [turn.userMessageId, turn.messageId]))
-  return newestBranch(messages.filter((message) => !ids.has(message.messageId)))
+  const saved = messages.filter((message) => !ids.has(message.messageId))
+  return chosen === null ? newestBranch(saved) : branchThrough(saved, chosen)
 }
 
 /** What is kept of a turn across reloads: enough to repeat or to find it, and nothing of the answer. */
 type KeptTurn = Pick<
   Turn,
-  'key' | 'question' | 'after' | 'startedAt' | 'failure' | 'userMessageId' | 'messageId'
+  'key' | 'question' | 'again' | 'after' | 'startedAt' | 'failure' | 'userMessageId' | 'messageId'
 >
 
 const TITLE_CHARACTERS = 60
@@ -97,8 +117,6 @@ export function titleFrom(text: string): string {
     ? `${characters.slice(0, TITLE_CHARACTERS - 1).join('')}…`
     : line
 }
-
-const wait = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
 
 export function openConversation(
   sessionId: string,
@@ -116,6 +134,7 @@ export function openConversation(
     ended: false,
     messages: [],
     turns: [],
+    chosen: null,
     interruptions: {},
   })
 
@@ -127,9 +146,10 @@ export function openConversation(
 
   function keepTurns(): void {
     const kept = state.value.turns.map(
-      ({ key, question, after, startedAt, failure, userMessageId, messageId }): KeptTurn => ({
+      ({ key, question, again, after, startedAt, failure, userMessageId, messageId }): KeptTurn => ({
         key,
         question,
+        again,
         after,
         startedAt,
         // Without an answer from the server the outcome is open: a reload tries again.
@@ -158,11 +178,15 @@ export function openConversation(
     patch({ messages: merge(state.value.messages, found) })
   }
 
-  /** Reads what other devices may have added since this conversation was last looked at. */
+  /** Reads what other tabs and devices may have added since this conversation was last looked at. */
   async function catchUp(): Promise<void> {
     if (isBusy(state.value)) return
     const last = state.value.messages.at(-1)?.sequenceNumber ?? 0
-    await refresh(Math.max(last - 1, 0)).catch(() => undefined)
+    const isRead = await refresh(Math.max(last - 1, 0)).then(
+      () => true,
+      () => false,
+    )
+    if (isRead && !isBusy(state.value)) restore()
   }
 
   /** Finds a turn among the saved messages; also where the page never learned its ids. */
@@ -175,33 +199,30 @@ export function openConversation(
     )
     const answer = messages.find(({ messageId, role, parentMessageId }) =>
       turn.messageId === null
-        ? role === 'assistant' && parentMessageId === question?.messageId
+        ? role === 'assistant' &&
+          parentMessageId === question?.messageId &&
+          turn.again?.known.includes(messageId) !== true
         : messageId === turn.messageId,
     )
     return { question, answer }
   }
 
-  /**
-   * Looks, with growing pauses, whether the answer of a turn was kept although nobody is connected to it.
-   * Resuming the stream will take the place of this.
-   */
-  async function settle(lost: Turn): Promise<void> {
-    let turn: Turn = { ...lost, phase: 'settling', failure: null }
-    replaceTurn(turn.key, turn)
+  /** Lets the saved answer take the turn's place. False: there is none. */
+  async function settle(turn: Turn): Promise<boolean> {
     const from = state.value.messages.find((message) => message.messageId === turn.after)
-    for (const pause of SETTLE_WAITS_MS) {
-      await wait(pause)
-      await refresh(from?.sequenceNumber).catch(() => undefined)
-      const { question, answer } = findSaved(turn)
-      if (answer !== undefined) {
-        replaceTurn(turn.key, null)
-        if (isProvisional) void learnSession()
-        return
-      }
-      if (question !== undefined && turn.userMessageId === null) {
-        turn = { ...turn, userMessageId: question.messageId }
-        replaceTurn(turn.key, turn)
-      }
+    await refresh(from?.sequenceNumber)
+    if (findSaved(turn).answer === undefined) return false
+    replaceTurn(turn.key, null)
+    if (isProvisional) void learnSession()
+    return true
+  }
+
+  /** Looks now and then for an answer that cannot be followed, since nobody told this page its name. */
+  async function lookFor(turn: Turn): Promise<void> {
+    const until = Date.now() + LOOK_LIMIT_MS
+    for (let looks = 0; Date.now() < until; looks += 1) {
+      await pause(LOOK_WAITS_MS[looks] ?? LOOK_WAITS_MS.at(-1) ?? 0)
+      if (await settle(turn).catch(() => false)) return
     }
     failTurn(turn, plainFailure('unanswered'))
   }
@@ -235,84 +256,98 @@ export function openConversation(
     if (isProvisional) void learnSession()
   }
 
-  /** Applies a reply's events to its turn as they come; true: it ended as the contract says. */
-  async function follow(started: Turn, reply: Reply, onProgress: (turn: Turn) => void): Promise<boolean> {
-    let turn = started
+  /** Follows a turn to its end, and draws it on the way. */
+  async function run(started: Turn): Promise<void> {
+    let latest = started
     let drawing: ReturnType<typeof setTimeout> | undefined
     const draw = (): void => {
-      drawing = undefined
-      onProgress(turn)
-    }
-    try {
-      for await (const numbered of reply.events) {
-        const before = turn
-        turn = applied(turn, numbered)
-        if (isTerminal(numbered.event)) {
-          finish(turn, numbered.event, reply.requestId)
-          return true
-        }
-        if (before.messageId !== turn.messageId) {
-          draw()
-          keepTurns()
-        } else drawing ??= setTimeout(draw, DRAW_EVERY_MS)
-      }
-      return false
-    } finally {
       clearTimeout(drawing)
+      drawing = undefined
+      patch({
+        turns: state.value.turns.map((one) =>
+          one.key === latest.key ? { ...latest, stopping: one.stopping } : one,
+        ),
+      })
     }
+    const outcome = await follow(api, started, (turn) => {
+      const before = latest
+      latest = turn
+      if (before.messageId !== turn.messageId) {
+        draw()
+        keepTurns()
+        if (stoppingTurn(turn.key) !== undefined) void requestStop(turn)
+      } else if (before.phase !== turn.phase) draw()
+      else drawing ??= setTimeout(draw, DRAW_EVERY_MS)
+    })
+    clearTimeout(drawing)
+    await conclude(outcome)
   }
 
-  async function run(turn: Turn, isRepeated = false): Promise<void> {
-    let latest = turn
-    const onProgress = (progressed: Turn): void => {
-      latest = progressed
-      patch({ turns: state.value.turns.map((one) => (one.key === turn.key ? progressed : one)) })
+  async function conclude(outcome: Outcome): Promise<void> {
+    const { kind, turn } = outcome
+    if (kind === 'ended') return finish(turn, outcome.end, outcome.requestId)
+    if (kind === 'failed') {
+      if (outcome.failure.code === 'ended') markEnded()
+      return failTurn(turn, outcome.failure)
     }
     try {
-      const reply = await api.ask(turn.question, turn.key)
-      if (!(await follow(turn, reply, onProgress))) await settle(latest)
+      if (!(await settle(turn))) failTurn(turn, plainFailure('unanswered'))
     } catch (error) {
-      if (latest.messageId !== null) await settle(latest)
-      else await refused(turn, error, isRepeated)
+      failTurn(turn, failureOf(error))
     }
   }
 
   function markEnded(): void {
     const { session } = state.value
-    patch({ ended: true, session: session && { ...session, isActive: false } })
+    const endedAt = new Date().toISOString()
+    patch({ ended: true, session: session && { ...session, isActive: false, endedAt } })
   }
 
-  /** The request was answered with an error, or not at all: nothing of an answer has been seen. */
-  async function refused(turn: Turn, error: unknown, isRepeated: boolean): Promise<void> {
-    const failure = failureOf(error)
-    if (failure.code === 'ended') markEnded()
-    // An earlier try of this very turn may be the one that is being answered.
-    if (failure.code === 'reply_in_progress' && isRepeated) return settle(turn)
-    failTurn(turn, failure)
-  }
-
-  function start(turn: Turn, others: Turn[], isRepeated = false): void {
-    patch({ turns: [...others, turn] })
+  function start(turn: Turn, others: Turn[]): void {
+    patch({ turns: [...others, turn], chosen: null })
     keepTurns()
-    void run(turn, isRepeated)
+    void run(turn)
+  }
+
+  // ------------------------------------------------------------ stopping
+
+  const stoppingTurn = (key: string): Turn | undefined =>
+    state.value.turns.find((one) => one.key === key && one.stopping)
+
+  const markStopping = (key: string, stopping: boolean): void =>
+    patch({ turns: state.value.turns.map((one) => (one.key === key ? { ...one, stopping } : one)) })
+
+  /** Asks until the server knows or the answer has ended; where it never hears, one may press again. */
+  async function requestStop({ key, messageId }: Turn): Promise<void> {
+    if (messageId === null) return
+    for (let tries = 1; stoppingTurn(key) !== undefined; tries += 1) {
+      try {
+        return await api.stop(messageId)
+      } catch {
+        if (tries >= STOP_TRIES) return markStopping(key, false)
+        await pause(STOP_AGAIN_MS * tries)
+      }
+    }
   }
 
   const questionOf = (message: string): Question => ({ message, sessionId, channel: 'web', locale })
 
   // ------------------------------------------------------------ opening
 
+  /** Takes up the turns that this browser knows of, also from other tabs, and an answer that is still to come. */
   function restore(): void {
     for (const kept of read<KeptTurn[]>(turnsKey) ?? []) {
+      if (state.value.turns.some((turn) => turn.key === kept.key)) continue
       const turn: Turn = { ...newTurn(kept.key, kept.question, kept.after), ...kept }
-      const { question, answer } = findSaved(turn)
-      if (answer !== undefined) continue
-      const isRecent = Date.now() - turn.startedAt < RESUMES_WITHIN_MS
-      const phase = turn.failure !== null || !isRecent ? 'failed' : question ? 'settling' : 'sending'
-      const failure = turn.failure ?? (phase === 'failed' ? plainFailure('unanswered') : null)
-      patch({ turns: [...state.value.turns, { ...turn, phase, failure }] })
-      // Never seen by the server as far as we know: the key makes it safe to send once more.
-      if (phase === 'sending') void run(restarted(turn), true)
-      if (phase === 'settling') void settle(turn)
+      if (findSaved(turn).answer !== undefined) continue
+      // An answer with a name can be followed at any time. For one without, the key makes it safe to ask again.
+      const goesOn = turn.messageId !== null || Date.now() - turn.startedAt < RESUMES_WITHIN_MS
+      const failure = turn.failure ?? (goesOn ? null : plainFailure('unanswered'))
+      const wasNeverSent = turn.messageId === null && turn.again === null
+      const phase = failure !== null ? 'failed' : wasNeverSent ? 'sending' : 'reconnecting'
+      const restored: Turn = { ...turn, phase, failure }
+      patch({ turns: [...state.value.turns, restored] })
+      if (failure === null) void run(restored)
     }
     keepTurns()
     watchUnanswered()
@@ -322,11 +357,25 @@ export function openConversation(
   function watchUnanswered(): void {
     const tip = newestBranch(state.value.messages).at(-1)
     if (tip?.role !== 'user' || state.value.turns.length > 0) return
-    const question = { ...questionOf(tip.content), parentMessageId: tip.parentMessageId }
-    const turn: Turn = { ...newTurn(newId(), question, tip.parentMessageId), userMessageId: tip.messageId }
-    patch({ turns: [{ ...turn, phase: 'settling' }] })
-    void settle(turn)
+    const isRecent = Date.now() - Date.parse(tip.createdAt) < RESUMES_WITHIN_MS
+    const turn: Turn = {
+      ...newTurn(newId(), questionOf(tip.content), tip.parentMessageId),
+      again: { target: tip.messageId, known: [], after: tip.sequenceNumber },
+      phase: isRecent ? 'waiting' : 'failed',
+      failure: isRecent ? null : plainFailure('unanswered'),
+      userMessageId: tip.messageId,
+    }
+    patch({ turns: [turn] })
+    if (isRecent) void lookFor(turn)
   }
+
+  onOtherTab(turnsKey, () => {
+    if (state.value.loading !== 'ready') return
+    // What was given up or taken back there is gone here too.
+    const kept = new Set(read<KeptTurn[]>(turnsKey)?.map(({ key }) => key))
+    patch({ turns: state.value.turns.filter(({ phase, key }) => phase !== 'failed' || kept.has(key)) })
+    void catchUp()
+  })
 
   async function load(): Promise<void> {
     if (state.value.loading === 'new') return
@@ -364,34 +413,64 @@ export function openConversation(
       type('')
       draftKey = `draft.${sessionId}`
       const tip = visibleMessages(state.value).at(-1)
+      // Below an answer that is not the newest, a question has to say so.
+      const branch =
+        state.value.chosen !== null && tip !== undefined ? { parentMessageId: tip.messageId } : {}
       if (state.value.session === null) {
         const now = new Date()
         patch({ loading: 'ready', session: provisionalSession(sessionId, titleFrom(text), now) })
       }
       // A question that was to be answered anew is saved already; what was never sent stays to be seen.
       const others = state.value.turns.filter((turn) => !isBranching(turn))
-      start(newTurn(newId(), questionOf(text), tip?.messageId ?? null), others)
+      start(newTurn(newId(), { ...questionOf(text), ...branch }, tip?.messageId ?? null), others)
       return true
     },
 
     retry(turn) {
       if (isBusy(state.value)) return
-      // The outcome is open, or nothing was made: the old key keeps it one turn. A key that is spent cannot.
-      const isSpent = turn.failure?.code === 'idempotency_mismatch'
       const others = state.value.turns.filter((one) => one.key !== turn.key)
-      start(restarted(turn, isSpent ? newId() : turn.key), others, !isSpent)
+      const code = turn.failure?.code
+      const isUnderWay = turn.messageId !== null && code !== 'unanswered'
+      if (isUnderWay) return start({ ...turn, phase: 'reconnecting', failure: null, stopping: false }, others)
+      // The outcome is open, or nothing was made: the old key keeps it one turn. A key that is spent cannot.
+      const again = restarted(turn, code === 'idempotency_mismatch' ? newId() : turn.key)
+      start(turn.again === null ? again : { ...again, phase: 'reconnecting' }, others)
     },
 
-    retryAnswer(answer) {
-      const asked = state.value.messages.find((message) => message.messageId === answer.parentMessageId)
+    stop() {
+      const turn = runningTurn(state.value)
+      if (turn === undefined || turn.stopping || turn.phase === 'waiting') return
+      markStopping(turn.key, true)
+      void requestStop(turn)
+    },
+
+    answerAgain(answer) {
+      const { messages, turns, interruptions } = state.value
+      const asked = messages.find((message) => message.messageId === answer.parentMessageId)
       if (asked === undefined || isBusy(state.value)) return
-      const question = { ...questionOf(asked.content), parentMessageId: asked.parentMessageId }
-      start(newTurn(newId(), question, asked.parentMessageId), state.value.turns)
+      const question = questionOf(asked.content)
+      const { parentMessageId } = asked
+      // Where nothing could be saved, the server may not know the question: it is asked as a new one.
+      if (interruptions[answer.messageId]?.code === 'not_saved')
+        return start(newTurn(newId(), { ...question, parentMessageId }, parentMessageId), turns)
+      const again = {
+        target: answer.messageId,
+        known: siblingsOf(messages, answer).map(({ messageId }) => messageId),
+        after: asked.sequenceNumber,
+      }
+      start({ ...newTurn(newId(), question, parentMessageId), again, userMessageId: asked.messageId }, turns)
+    },
+
+    choose(answer) {
+      const isNewest = newestBranch(state.value.messages).includes(answer)
+      patch({ chosen: isNewest ? null : answer.messageId })
     },
 
     takeBack(turn) {
-      const typed = draft.value.trim()
-      type(typed === '' ? turn.question.message : `${turn.question.message}\n\n${typed}`)
+      if (turn.userMessageId === null) {
+        const typed = draft.value.trim()
+        type(typed === '' ? turn.question.message : `${turn.question.message}\n\n${typed}`)
+      }
       replaceTurn(turn.key, null)
     },
 
@@ -431,6 +510,7 @@ function provisionalSession(sessionId: string, title: string, now: Date): Sessio
     lastActiveAt: now.toISOString(),
     expiresAt: new Date(now.getTime() + 86_400_000).toISOString(),
     isActive: true,
+    endedAt: null,
     messageCount: 0,
     metadata: {},
     inquiryCategory: null,

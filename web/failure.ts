@@ -18,11 +18,14 @@ export interface Failure {
 export class ApiError extends Error {
   readonly status: number
   readonly failure: Failure
-  constructor(status: number, failure: Failure) {
+  /** With `reply_in_progress`: the answer that is in the way. */
+  readonly runningId: string | null
+  constructor(status: number, failure: Failure, runningId: string | null = null) {
     super(failure.code)
     this.name = 'ApiError'
     this.status = status
     this.failure = failure
+    this.runningId = runningId
   }
 }
 
@@ -72,6 +75,11 @@ const fieldsIn = (details: unknown): FieldProblem[] =>
     ? details.filter((one): one is FieldProblem => typeof (one as FieldProblem | null)?.field === 'string')
     : []
 
+const runningIn = (details: unknown): string | null => {
+  const id = (details as { messageId?: unknown } | null | undefined)?.messageId
+  return typeof id === 'string' ? id : null
+}
+
 /** `Retry-After` in milliseconds since 1970: it may be seconds or a date. */
 function retryTime(header: string | null): number | null {
   if (header === null || header.trim() === '') return null
@@ -93,11 +101,12 @@ const codeForStatus = (status: number): ErrorCode => {
 export async function errorFrom(response: Response): Promise<ApiError> {
   const error = await errorIn(response)
   const code = error?.code ?? codeForStatus(response.status)
-  return new ApiError(response.status, {
+  const failure: Failure = {
     code,
     requestId: response.headers.get('x-request-id') ?? error?.requestId ?? null,
     retryAt: retryTime(response.headers.get('retry-after')),
     retryable: !FINAL.has(code),
     fields: fieldsIn(error?.details),
-  })
+  }
+  return new ApiError(response.status, failure, runningIn(error?.details))
 }

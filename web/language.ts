@@ -39,7 +39,10 @@ const english = {
   send: 'Send',
 
   sending: 'Sending',
-  settling: 'The connection broke off. Looking for the answer',
+  reconnecting: 'Reconnecting to the answer',
+  stopping: 'Stopping',
+  stop: 'Stop answering',
+  stopHint: 'Stop answering (Esc)',
   interrupted: 'This answer was interrupted.',
   stopped: 'This answer was stopped.',
 
@@ -54,6 +57,10 @@ const english = {
   table: 'Table',
 
   retry: 'Try again',
+  answerAgain: 'Answer again',
+  previousAnswer: 'Previous answer',
+  nextAnswer: 'Next answer',
+  answerOf: (place: number, count: number) => `Answer ${place} of ${count}`,
   takeBack: 'Edit',
   askInNew: 'Ask in a new conversation',
   retryAt: (time: string) => `You can try again from ${time}.`,
@@ -135,7 +142,10 @@ const korean: Words = {
   send: '보내기',
 
   sending: '보내는 중',
-  settling: '연결이 끊겨 답변을 찾는 중',
+  reconnecting: '답변에 다시 연결하는 중',
+  stopping: '중지하는 중',
+  stop: '답변 중지',
+  stopHint: '답변 중지 (Esc)',
   interrupted: '답변이 중간에 끊겼습니다.',
   stopped: '중지된 답변입니다.',
 
@@ -150,6 +160,10 @@ const korean: Words = {
   table: '표',
 
   retry: '다시 시도',
+  answerAgain: '다시 답변받기',
+  previousAnswer: '이전 답변',
+  nextAnswer: '다음 답변',
+  answerOf: (place, count) => `답변 ${count}개 중 ${place}번째`,
   takeBack: '수정',
   askInNew: '새 대화에서 질문하기',
   retryAt: (time) => `${time}부터 다시 시도할 수 있습니다.`,

@@ -23,3 +23,10 @@ export function write(key: string, value: unknown, store: Storage = localStorage
     // Full or forbidden: the value lives on in memory.
   }
 }
+
+/** Calls the listener when another tab of this browser has changed the value. */
+export function onOtherTab(key: string, listener: () => void): void {
+  addEventListener('storage', (event) => {
+    if (event.key === PREFIX + key && event.storageArea === localStorage) listener()
+  })
+}

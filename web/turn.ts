@@ -4,20 +4,35 @@ import type { Question } from './api.ts'
 import type { Failure } from './failure.ts'
 
 /**
- * sending: the request is out and nothing came back. streaming: events arrive. settling: the connection is
- * gone, and the page looks whether the answer was kept. failed: nobody works on it any more.
+ * sending: the request is out and nothing came back. streaming: events arrive. reconnecting: the connection was lost,
+ * and the page gets a new one by itself. waiting: another device asked, and the answer is looked for now and then.
+ * failed: nobody works on it any more.
  */
-export type Phase = 'sending' | 'streaming' | 'settling' | 'failed'
+export type Phase = 'sending' | 'streaming' | 'reconnecting' | 'waiting' | 'failed'
+
+/** A question that is saved already, to be answered once more. */
+export interface Again {
+  /** The answer that the new one stands beside, or the question. */
+  target: string
+  /** The answers that there were. */
+  known: string[]
+  /** The sequence number before the answers'. */
+  after: number
+}
 
 export interface Turn {
   /** Names this turn for ever: repeating the request under it never makes a second answer. */
   key: string
   question: Question
+  /** Null: the question is a new one. */
+  again: Again | null
   /** The message that it is shown after; null: it is the first. */
   after: string | null
   startedAt: number
   phase: Phase
   failure: Failure | null
+  /** Somebody wants it to end here. */
+  stopping: boolean
   lastEventId: number
   userMessageId: string | null
   messageId: string | null
@@ -30,10 +45,12 @@ export interface Turn {
 export const newTurn = (key: string, question: Question, after: string | null): Turn => ({
   key,
   question,
+  again: null,
   after,
   startedAt: Date.now(),
   phase: 'sending',
   failure: null,
+  stopping: false,
   lastEventId: -1,
   userMessageId: null,
   messageId: null,
@@ -43,7 +60,12 @@ export const newTurn = (key: string, question: Question, after: string | null): 
 })
 
 /** The same turn before it was sent: a repetition under its key answers from the start. */
-export const restarted = (turn: Turn, key = turn.key): Turn => newTurn(key, turn.question, turn.after)
+export const restarted = (turn: Turn, key = turn.key): Turn => ({
+  ...newTurn(key, turn.question, turn.after),
+  again: turn.again,
+  // A question that is answered again keeps its name; a new one gets it with its answer.
+  userMessageId: turn.again === null ? null : turn.userMessageId,
+})
 
 export type TerminalEvent = Extract<ReplyEvent, { type: 'done' | 'error' }>
 
@@ -121,5 +143,5 @@ export function messagesOf(turn: Turn, end: TerminalEvent, known: Message[]): Me
     answer.responseTimeMs = end.metadata.responseTime
     answer.model = end.metadata.model
   }
-  return [question, answer]
+  return [known.find((message) => message.messageId === userMessageId) ?? question, answer]
 }

@@ -148,8 +148,8 @@ async function begun(events: AsyncGenerator<NumberedEvent, void>): Promise<Async
   })()
 }
 
-async function streamed(events: AsyncGenerator<NumberedEvent, void>): Promise<Answer> {
-  const { body, finished } = eventStream(await begun(events))
+function streamed(events: AsyncIterable<NumberedEvent>): Answer {
+  const { body, finished } = eventStream(events)
   return { status: 200, headers: eventStreamHeaders, stream: body, afterwards: finished }
 }
 
@@ -168,8 +168,8 @@ function readAfter(call: Call<unknown, { after?: string | undefined }>): number 
 
 export const handler = streamingHandler(
   [
-    route('POST /api/chat/stream', { body: chatRequestSchema }, authenticate, (call) =>
-      streamed(replyTo(call)),
+    route('POST /api/chat/stream', { body: chatRequestSchema }, authenticate, async (call) =>
+      streamed(await begun(replyTo(call))),
     ),
 
     route('POST /api/chat', { body: chatRequestSchema }, authenticate, async (call) => {
@@ -182,8 +182,8 @@ export const handler = streamingHandler(
       return body ? { status: 200, body } : { status: 202, body: await turn, afterwards: finished }
     }),
 
-    route('POST /api/messages/{id}/regenerate', {}, authenticate, (call) =>
-      streamed(regenerate(services, requestOf(call), messageIdOf(call))),
+    route('POST /api/messages/{id}/regenerate', {}, authenticate, async (call) =>
+      streamed(await begun(regenerate(services, requestOf(call), messageIdOf(call)))),
     ),
 
     route('GET /api/chat/stream/{id}', { query: resumeSchema }, identifyReader, async (call) => {
@@ -191,6 +191,7 @@ export const handler = streamingHandler(
       const page = await readReply(services.hotStore, reader, messageId, after)
       // Nothing is left to say: 204 tells an EventSource to stop reconnecting.
       if (page.finished && page.events.length === 0) return { status: 204 }
+      // What can be refused has been: the stream begins at once, also while the answer is silent.
       return streamed(follow(services, reader, messageId, after, page))
     }),
 

@@ -134,6 +134,27 @@ describe('an answer', () => {
   })
 })
 
+test('a reader of a silent answer has its stream at once', async () => {
+  const user = turnkeep.as({ userId: 'listener' })
+  scripts = [{ content: ['one '], hangAfter: 1 }]
+  let answered = 0
+  await user.ask('and then?', {
+    onEvent: async ({ id, event }) => {
+      if (event.type !== 'token' || answered > 0) return false
+      const { messageId } = (
+        await turnkeep.rows<{ messageId: string }>(
+          `select message_id as "messageId" from chat_turns where user_id = 'listener'`,
+        )
+      )[0] ?? { messageId: '' }
+      const response = await user.fetch('GET', `/api/chat/stream/${messageId}?after=${id}`)
+      answered = response.status
+      await response.body?.cancel()
+      return false
+    },
+  })
+  expect(answered).toBe(200)
+})
+
 describe('the waiting route', () => {
   test('answers 502 for what a stream would say in an error event', async () => {
     scripts = [{ error: { status: 401 } }]

@@ -2,12 +2,14 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { type Browser, type BrowserContextOptions, chromium, type Locator, type Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, onTestFinished, test } from 'vitest'
+import type { Message } from '../../lambdas/protocol.ts'
 import { type Script, type ScriptedModel, startScriptedModel } from '../../local/model/scripted-model.ts'
+import { clientOf } from '../harness/client.ts'
 
 const START = resolve(import.meta.dirname, '../../local/start.ts')
 /** Chromium talks to its maker unless told not to, and cannot make a sandbox inside most containers. */
@@ -28,12 +30,23 @@ const PHONE: BrowserContextOptions = {
   isMobile: true,
   hasTouch: true,
 }
-/** Longer than the page looks for an answer whose connection broke. */
-const SETTLED_MS = 20_000
+/** Of the functions: so soon after they were killed the answer is rescued. */
+const LEASE_SECONDS = 2
+/** A model that asks for more patience than this is not there. */
+const FIRST_TOKEN_MS = 2_500
+/** A lease, a start of the functions and the page's own pauses, on a slow machine. */
+const RESCUED_MS = 20_000
 
 /** Runs in the page. */
 const REPORT_REFUSALS = `document.addEventListener('securitypolicyviolation', (event) =>
   console.error('refused: ' + event.violatedDirective + ' ' + event.blockedURI))`
+
+/** Keeps every text that the last answer ever showed; runs in the page. */
+const RECORD_ANSWER = `window.drawn = []
+new MutationObserver(() => {
+  const text = [...document.querySelectorAll('.answer .markdown')].at(-1)?.textContent
+  if (text !== undefined && text !== drawn.at(-1)) drawn.push(text)
+}).observe(document, { subtree: true, childList: true, characterData: true })`
 
 const executable = [process.env.CHROMIUM_PATH, '/usr/bin/chromium', chromium.executablePath()].find(
   (path) => path !== undefined && existsSync(path),
@@ -84,6 +97,8 @@ async function startTurnkeep(): Promise<{ process: ChildProcess; address: string
       TURNKEEP_DATA_DIR: stateDir,
       OPENAI_BASE_URL: model.url,
       OPENAI_API_KEY: 'scripted',
+      LEASE_SECONDS: String(LEASE_SECONDS),
+      MODEL_FIRST_TOKEN_MS: String(FIRST_TOKEN_MS),
     },
   })
   const ready = Promise.withResolvers<string>()
@@ -116,6 +131,7 @@ async function visit(options: BrowserContextOptions = KOREAN): Promise<Visit> {
   })
   page.on('pageerror', (error) => problems.push(String(error.stack)))
   await page.addInitScript({ content: REPORT_REFUSALS })
+  await page.addInitScript({ content: RECORD_ANSWER })
   await page.goto(address)
   return { page, problems }
 }
@@ -130,10 +146,35 @@ const answers = (page: Page) => page.locator('.answer .markdown')
 const conversations = (page: Page) => page.locator('.sidebar li')
 const completed = (page: Page) => page.locator('.answer[data-status=complete]')
 const failure = (page: Page) => page.locator('.failure')
+const reconnecting = (page: Page) => page.getByText('답변에 다시 연결하는 중')
+const button = (page: Page, name: string) => page.getByRole('button', { name, exact: true })
 
 async function ask(page: Page, question: string): Promise<void> {
   await composer(page).fill(question)
   await page.locator('.send').click()
+}
+
+/** As the server has them, of the conversation that is open. */
+async function storedAnswers(page: Page): Promise<Message[]> {
+  const userId: string = await page.evaluate(`JSON.parse(localStorage.getItem('turnkeep.user'))`)
+  const user = clientOf(address, { companyId: 'demo', platform: 'web', userId, role: 'user' })
+  const sessionId = page.url().split('#/s/')[1] ?? ''
+  return (await user.messages(sessionId)).filter(({ role }) => role === 'assistant')
+}
+
+/** The words that a test's long answer is made of; in one paragraph, so that what is shown is what is stored. */
+const wordsOf = (count: number): string[] => Array.from({ length: count }, (_, index) => `word${index} `)
+
+/** What was shown only ever grew, and each of it was the beginning of this text: no token twice, none left out. */
+async function expectOnlyGrowth(page: Page, text: string): Promise<void> {
+  const drawn: string[] = await page.evaluate('drawn')
+  expect(drawn.filter((one) => !text.startsWith(one.trim()))).toEqual([])
+  expect(drawn.map(({ length }) => length)).toEqual(drawn.map(({ length }) => length).sort((a, b) => a - b))
+}
+
+/** SIGKILL, as a crash of Lambda is. */
+async function killFunctions(): Promise<void> {
+  process.kill(Number(await readFile(join(stateDir, 'functions.pid'), 'utf8')), 'SIGKILL')
 }
 
 test('an answer streams into the page', async () => {
@@ -171,17 +212,219 @@ test('a reload shows the same conversation', async () => {
   expect(problems).toEqual([])
 })
 
-test('an answer that was running during a reload is shown when it is there', async () => {
-  const words = Array.from({ length: 30 }, (_, index) => `word${index} `)
-  scripts.set('go on', { content: words, tokenDelayMs: 80 })
+test('a reload, and another tab, go on streaming a running answer', async () => {
+  const words = wordsOf(60)
+  scripts.set('go on', { content: words, tokenDelayMs: 70 })
   const { page } = await visit()
   await ask(page, 'go on')
-  await page.getByText('word3').waitFor()
+  await page.getByText('word3 ').waitFor()
   await page.reload()
-  await questions(page).waitFor()
-  await completed(page).waitFor({ timeout: SETTLED_MS })
+  await page.getByText('word8 ').waitFor()
+  expect((await shown(answers(page)))[0]).not.toContain('word59')
+  const other = await page.context().newPage()
+  await other.addInitScript({ content: RECORD_ANSWER })
+  await other.goto(page.url())
+  await other.getByText('word12 ').waitFor()
+  expect((await shown(answers(other)))[0]).not.toContain('word59')
+
+  const text = words.join('').trim()
+  for (const tab of [page, other]) {
+    await completed(tab).waitFor()
+    expect(await shown(answers(tab))).toEqual([text])
+    expect(await shown(questions(tab))).toEqual(['go on'])
+    await expectOnlyGrowth(tab, text)
+  }
+  expect((await storedAnswers(page)).map(({ content }) => content)).toEqual([words.join('')])
+})
+
+test('a connection that is cut again and again loses nothing and repeats nothing', async () => {
+  const words = wordsOf(60)
+  scripts.set('cut me', { content: words, tokenDelayMs: 50 })
+  const { page } = await visit()
+  await ask(page, 'cut me')
+  for (const word of ['word4 ', 'word20 ', 'word36 ']) {
+    await page.getByText(word).waitFor()
+    await page.context().setOffline(true)
+    await reconnecting(page).waitFor()
+    await page.context().setOffline(false)
+  }
+  await completed(page).waitFor()
+  const text = words.join('').trim()
+  expect(await shown(answers(page))).toEqual([text])
+  await expectOnlyGrowth(page, text)
+  expect((await storedAnswers(page)).map(({ content }) => content)).toEqual([words.join('')])
+})
+
+test('functions killed in the middle of an answer: the page goes on by itself, and can have it answered again', async () => {
+  const words = wordsOf(200)
+  scripts.set('survive', { content: words, tokenDelayMs: 40 })
+  const { page } = await visit()
+  await ask(page, 'survive')
+  await page.getByText('word9 ').waitFor()
+  const [before = ''] = await shown(answers(page))
+  await killFunctions()
+  await reconnecting(page).waitFor()
+  expect((await shown(answers(page)))[0]).toContain(before)
+
+  await failure(page).waitFor({ timeout: RESCUED_MS })
+  const [kept = ''] = await shown(answers(page))
+  expect(kept.startsWith(before)).toBe(true)
+  await expectOnlyGrowth(page, kept)
+  expect(await storedAnswers(page)).toMatchObject([
+    { status: 'interrupted', content: expect.stringContaining(kept) },
+  ])
+  expect((await storedAnswers(page))[0]?.content.trim()).toBe(kept)
+
+  scripts.set('survive', { content: 'alive' })
+  await button(page, '다시 답변받기').click()
+  await completed(page).waitFor()
+  expect(await shown(answers(page))).toEqual(['alive'])
+  expect(await shown(questions(page))).toEqual(['survive'])
+  expect((await storedAnswers(page)).map(({ status }) => status)).toEqual(['interrupted', 'complete'])
+})
+
+test('a connection that falls silent is replaced', async () => {
+  const { page } = await visit()
+  await page.clock.install()
+  await page.reload()
+  scripts.set('hang', { content: ['one ', 'two ', 'three'], tokenDelayMs: 20, hangAfter: 2 })
+  await ask(page, 'hang')
+  await page.getByText('one two').waitFor()
+  const resumed = page.waitForRequest(
+    (request) => request.method() === 'GET' && /stream\/[^/]+$/.test(request.url()),
+  )
+  await page.clock.fastForward(46_000)
+  await reconnecting(page).waitFor()
+  await page.clock.fastForward(1_000)
+  expect(Number((await resumed).headers()['last-event-id'])).toBeGreaterThan(1)
+  await button(page, '답변 중지').click()
+  await page.locator('.answer[data-status=stopped]').waitFor()
+  expect(await shown(answers(page))).toEqual(['one two'])
+})
+
+test('an answer whose log is gone is read from what was saved', async () => {
+  const words = wordsOf(20)
+  scripts.set('long ago', { content: words, tokenDelayMs: 60 })
+  const { page } = await visit()
+  await ask(page, 'long ago')
+  await answers(page).getByText('word2 ').waitFor()
+  let isGone = false
+  const error = { code: 'not_found', message: 'no', requestId: 'none' }
+  await page.route('**/api/chat/stream/*', (route) =>
+    isGone ? route.fulfill({ status: 404, json: { error } }) : route.abort(),
+  )
+  await page.context().setOffline(true)
+  await reconnecting(page).waitFor()
+  await page.context().setOffline(false)
+  await expect.poll(() => storedAnswers(page), { timeout: RESCUED_MS }).toHaveLength(1)
+  isGone = true
+  await completed(page).waitFor()
   expect(await shown(answers(page))).toEqual([words.join('').trim()])
-  expect(await questions(page).count()).toBe(1)
+})
+
+test('after minutes without a connection the page gives up, keeps what came, and goes on when asked', async () => {
+  const words = wordsOf(30)
+  scripts.set('far away', { content: words, tokenDelayMs: 40 })
+  const { page } = await visit()
+  await page.clock.install()
+  await page.reload()
+  await ask(page, 'far away')
+  await page.getByText('word3 ').waitFor()
+  await page.context().setOffline(true)
+  await reconnecting(page).waitFor()
+  await page.clock.fastForward('04:00')
+  await failure(page).waitFor()
+  expect((await shown(answers(page)))[0]).toContain('word3')
+
+  await page.context().setOffline(false)
+  await button(page, '다시 시도').click()
+  await completed(page).waitFor()
+  expect(await shown(answers(page))).toEqual([words.join('').trim()])
+  await expectOnlyGrowth(page, words.join('').trim())
+})
+
+test('a stopped answer keeps what came, and the conversation goes on', async () => {
+  const { page, problems } = await visit()
+  for (const [index, stop] of [
+    () => button(page, '답변 중지').click(),
+    () => page.keyboard.press('Escape'),
+  ].entries()) {
+    const question = `stop ${index}`
+    scripts.set(question, { content: wordsOf(200), tokenDelayMs: 40 })
+    await ask(page, question)
+    await answers(page).nth(index).getByText('word4 ').waitFor()
+    await stop()
+    const stopped = page.locator('.answer[data-status=stopped]').nth(index)
+    await stopped.getByText('중지된 답변입니다.').waitFor()
+    const [text = ''] = await shown(stopped.locator('.markdown'))
+    expect(text.startsWith('word0 word1 ')).toBe(true)
+    expect((await storedAnswers(page))[index]).toMatchObject({ status: 'stopped' })
+    expect((await storedAnswers(page))[index]?.content.trim()).toBe(text)
+  }
+  await button(page, '다시 답변받기').click()
+  await answers(page).nth(1).getByText('word4 ').waitFor()
+  await page.keyboard.press('Escape')
+  await page.getByText('2 / 2').waitFor()
+  await ask(page, 'and now?')
+  await completed(page).waitFor()
+  expect((await shown(answers(page))).at(-1)).toBe('ok')
+  expect(problems).toEqual([])
+})
+
+test('a finished answer can be made again; each stays to be read, and to be asked on from', async () => {
+  const { page, problems } = await visit()
+  scripts.set('choose', { content: 'one' })
+  await ask(page, 'choose')
+  await completed(page).waitFor()
+  scripts.set('choose', { content: 'two' })
+  await button(page, '다시 답변받기').click()
+  await page.getByText('2 / 2').waitFor()
+  expect(await shown(answers(page))).toEqual(['two'])
+  await button(page, '이전 답변').click()
+  expect(await shown(answers(page))).toEqual(['one'])
+
+  await ask(page, 'below the first')
+  await completed(page).nth(1).waitFor()
+  expect(await shown(answers(page))).toEqual(['one', 'ok'])
+  await page.reload()
+  await completed(page).nth(1).waitFor()
+  expect(await shown(answers(page))).toEqual(['one', 'ok'])
+  expect(
+    model.requests
+      .at(-1)
+      ?.chat?.messages.map(({ content }) => content)
+      .slice(-3),
+  ).toEqual(['choose', 'one', 'below the first'])
+  expect(problems).toEqual([])
+})
+
+test('an answer that was made again unheard is found, not made a third time', async () => {
+  const { page } = await visit()
+  await ask(page, 'unheard')
+  await completed(page).waitFor()
+  scripts.set('unheard', { content: 'better' })
+  await page.route('**/regenerate', async (route) => {
+    await route.fetch()
+    await route.abort('connectionreset')
+  })
+  await button(page, '다시 답변받기').click()
+  await page.getByText('2 / 2').waitFor()
+  expect(await shown(answers(page))).toEqual(['better'])
+  expect(await storedAnswers(page)).toHaveLength(2)
+})
+
+test('when the model is not there, the question is kept and answered later', async () => {
+  scripts.set('anybody?', { error: { status: 429, retryAfterSeconds: 60 } })
+  const { page, problems } = await visit()
+  await ask(page, 'anybody?')
+  await failure(page).waitFor()
+  expect((await shown(failure(page)))[0]).toContain('지금은 답변할 수 없습니다.')
+  scripts.set('anybody?', { content: 'here' })
+  await button(page, '다시 답변받기').click()
+  await completed(page).waitFor()
+  expect(await shown(questions(page))).toEqual(['anybody?'])
+  expect(await shown(answers(page))).toEqual(['here'])
+  expect(problems).toEqual([])
 })
 
 test('markup in an answer is text, not HTML', async () => {
@@ -246,7 +489,7 @@ test('an answer that breaks off is kept, explained, and replaced by another try'
   expect((await shown(failure(page)))[0]).toMatch(/요청 번호\s+\S+/)
 
   scripts.set('breaks', { content: 'a whole answer' })
-  await page.getByRole('button', { name: '다시 시도' }).click()
+  await button(page, '다시 답변받기').click()
   await completed(page).waitFor()
   expect(await shown(answers(page))).toEqual(['a whole answer'])
   expect(await failure(page).count()).toBe(0)
@@ -270,10 +513,9 @@ test('a question whose outcome is unknown is sent again as the same turn', async
     } else await route.continue()
   })
   await ask(page, 'twice')
-  await failure(page).waitFor()
+  await completed(page).waitFor()
+  expect(await failure(page).count()).toBe(0)
   expect(await shown(questions(page))).toEqual(['twice'])
-  await page.getByRole('button', { name: '다시 시도' }).click()
-  await completed(page).waitFor({ timeout: SETTLED_MS })
 
   expect(keys[0]).toMatch(/\S/)
   expect(new Set(keys).size).toBe(1)

@@ -1,7 +1,7 @@
 /** What the page makes of bytes and of text, without a browser. */
 import { describe, expect, test } from 'vitest'
 import type { Message } from '../../lambdas/protocol.ts'
-import { merge, newestBranch } from '../../web/branch.ts'
+import { branchThrough, merge, newestBranch } from '../../web/branch.ts'
 import { blocksOf, spokenText, withoutParticle } from '../../web/markdown.ts'
 import { readEvents, type ServerSentEvent } from '../../web/sse.ts'
 
@@ -51,9 +51,12 @@ describe('server-sent events', () => {
 
 describe('Markdown', () => {
   const inline = (text: string) => blocksOf(text)[0]?.tokens[1]?.children?.map(({ type }) => type)
-  test.each(['**배송비(무료)**는 그렇다', '이것은**"인용"**이다'])('%s is emphasised before a particle', (text) => {
-    expect(inline(text)).toContain('strong_open')
-  })
+  test.each(['**배송비(무료)**는 그렇다', '이것은**"인용"**이다'])(
+    '%s is emphasised before a particle',
+    (text) => {
+      expect(inline(text)).toContain('strong_open')
+    },
+  )
   test('asterisks between spaces stay what they are', () => {
     expect(inline('2 ** 3 ** 4')).not.toContain('strong_open')
   })
@@ -68,20 +71,31 @@ describe('Markdown', () => {
 })
 
 describe('branches', () => {
-  const message = (messageId: string, parentMessageId: string | null, sequenceNumber: number, second: number) =>
-    ({ messageId, parentMessageId, sequenceNumber, createdAt: `2026-01-01T00:00:0${second}Z` }) as Message
-  const all = merge([], [
-    message('q1', null, 1, 0),
-    message('a1', 'q1', 2, 1),
-    message('q2', 'a1', 3, 2),
-    message('a2', 'q2', 4, 3),
-    message('q2 again', 'a1', 3, 4),
-    message('a2 again', 'q2 again', 4, 5),
-  ])
+  const message = (
+    messageId: string,
+    parentMessageId: string | null,
+    sequenceNumber: number,
+    second: number,
+  ) => ({ messageId, parentMessageId, sequenceNumber, createdAt: `2026-01-01T00:00:0${second}Z` }) as Message
+  const all = merge(
+    [],
+    [
+      message('q1', null, 1, 0),
+      message('a1', 'q1', 2, 1),
+      message('q2', 'a1', 3, 2),
+      message('a2', 'q2', 4, 3),
+      message('q2 again', 'a1', 3, 4),
+      message('a2 again', 'q2 again', 4, 5),
+    ],
+  )
   const ids = (messages: Message[]) => newestBranch(messages).map(({ messageId }) => messageId)
 
   test('the one written last is shown, from its first question on', () => {
     expect(ids(all)).toEqual(['q1', 'a1', 'q2 again', 'a2 again'])
+  })
+  test('another one is shown through any of its messages, on to its end', () => {
+    for (const chosen of ['q2', 'a2'])
+      expect(branchThrough(all, chosen).map(({ messageId }) => messageId)).toEqual(['q1', 'a1', 'q2', 'a2'])
   })
   test('a deleted message does not cut off what came before it', () => {
     expect(ids(all.filter(({ messageId }) => messageId !== 'a1'))).toEqual(['q1', 'q2 again', 'a2 again'])

@@ -6,8 +6,10 @@ import { words } from '../language.ts'
 import type { Turn } from '../turn.ts'
 import { CopyButton } from './copy-button.tsx'
 import { FailureNote } from './failure-note.tsx'
+import { RetryIcon } from './icons.tsx'
 import { MarkdownView } from './markdown-view.tsx'
 import { Rating } from './rating.tsx'
+import { SiblingSwitch } from './sibling-switch.tsx'
 import { Sources } from './sources.tsx'
 
 interface SavedProps {
@@ -15,12 +17,16 @@ interface SavedProps {
   isLast: boolean
   /** Why it was interrupted, where that is known. */
   interruption: Failure | undefined
-  /** Absent where the question cannot be asked again. */
-  onRetry: (() => void) | undefined
+  /** All answers to the same question, oldest first. */
+  siblings: Message[]
+  /** Absent where the question cannot be answered again. */
+  onAgain: (() => void) | undefined
+  onChoose(answer: Message): void
   onRate(score: number): Promise<void>
 }
 
-export function SavedAnswer({ message, isLast, interruption, onRetry, onRate }: SavedProps) {
+export function SavedAnswer(props: SavedProps) {
+  const { message, isLast, interruption, siblings, onAgain, onChoose, onRate } = props
   const [rateFailure, setRateFailure] = useState<Failure | null>(null)
   const { status, content } = message
   return (
@@ -34,28 +40,45 @@ export function SavedAnswer({ message, isLast, interruption, onRetry, onRate }: 
         <FailureNote
           failure={interruption ?? plainFailure('interrupted')}
           isNews={interruption !== undefined}
-          onRetry={onRetry}
+          onRetry={onAgain}
+          retryLabel={words.answerAgain}
         />
       )}
-      {content !== '' && (
-        <div class="answer-actions">
-          <CopyButton text={content} label={words.copyAnswer} />
-          <Rating score={message.satisfactionScore} onRate={onRate} onFailure={setRateFailure} />
-        </div>
-      )}
+      <div class="answer-actions">
+        {siblings.length > 1 && <SiblingSwitch message={message} siblings={siblings} onChoose={onChoose} />}
+        {content !== '' && (
+          <>
+            <CopyButton text={content} label={words.copyAnswer} />
+            <Rating score={message.satisfactionScore} onRate={onRate} onFailure={setRateFailure} />
+          </>
+        )}
+        {status !== 'interrupted' && onAgain !== undefined && (
+          <button
+            type="button"
+            class="icon-button small"
+            aria-label={words.answerAgain}
+            title={words.answerAgain}
+            onClick={onAgain}
+          >
+            <RetryIcon />
+          </button>
+        )}
+      </div>
       {rateFailure !== null && <FailureNote failure={rateFailure} lead={words.rateFailed} />}
     </article>
   )
 }
 
-const statusOf = (turn: Turn): string => {
-  if (turn.phase === 'settling') return words.settling
-  return turn.status ?? words.sending
+const statusOf = ({ phase, stopping, status }: Turn): string => {
+  if (stopping) return words.stopping
+  if (phase === 'reconnecting') return words.reconnecting
+  if (phase === 'waiting') return words.answeringNow
+  return status ?? words.sending
 }
 
 export function GrowingAnswer({ turn }: { turn: Turn }) {
   const hasText = turn.content !== ''
-  const isStreaming = turn.phase === 'streaming'
+  const isStreaming = turn.phase === 'streaming' && !turn.stopping
   return (
     <article class="answer" data-status={turn.phase} aria-busy="true">
       <h2 class="visually-hidden">{words.answer}</h2>

@@ -44,12 +44,17 @@ export function App({ conversations, identity, place }: Props) {
 
   useEffect(() => {
     void conversations.refresh()
+  }, [conversations])
+
+  useEffect(() => {
     const onVisible = (): void => {
-      if (document.visibilityState === 'visible') void conversations.refresh()
+      if (document.visibilityState !== 'visible') return
+      void conversations.refresh()
+      if (conversation.state.value.loading === 'ready') void conversation.load()
     }
     document.addEventListener('visibilitychange', onVisible)
     return () => document.removeEventListener('visibilitychange', onVisible)
-  }, [conversations])
+  }, [conversations, conversation])
 
   const isDrawer = isNarrow && isDrawerOpen
   const closeDrawer = (): void => setIsDrawerOpen(false)

@@ -1,11 +1,11 @@
 /** Where one writes. The text is kept until it has been sent, also across reloads. */
 
-import type { TargetedKeyboardEvent } from 'preact'
+import type { TargetedKeyboardEvent, TargetedMouseEvent } from 'preact'
 import { useEffect, useRef } from 'preact/hooks'
-import { type Conversation, canSend } from '../conversation.ts'
+import { type Conversation, canSend, runningTurn } from '../conversation.ts'
 import { words } from '../language.ts'
 import { useSignal } from '../store.ts'
-import { SendIcon } from './icons.tsx'
+import { SendIcon, StopIcon } from './icons.tsx'
 
 /** On a phone the Enter key makes a new line, since its keyboard has no Shift + Enter. */
 const hasKeyboard = (): boolean => matchMedia('(hover: hover), (pointer: fine)').matches
@@ -23,15 +23,30 @@ export function Composer({ conversation, onSend }: Props) {
   const draft = useSignal(conversation.draft)
   const field = useRef<HTMLTextAreaElement>(null)
   const isReady = canSend(state) && draft.trim() !== ''
+  const running = runningTurn(state)
 
   useEffect(() => {
     // On a phone it would open the keyboard over what one wants to read.
     if (hasKeyboard()) field.current?.focus({ preventScroll: true })
   }, [conversation])
 
+  // The button that asked for an answer may be gone; Escape must still find the conversation.
+  const isAnswering = running !== undefined
+  useEffect(() => {
+    if (isAnswering && document.activeElement === document.body && hasKeyboard())
+      field.current?.focus({ preventScroll: true })
+  }, [isAnswering])
+
   function submit(): void {
     if (!isReady) return
     onSend(draft)
+    field.current?.focus({ preventScroll: true })
+  }
+
+  function stop(event: TargetedMouseEvent<HTMLButtonElement>): void {
+    // The second half of a double click on the button that was here before.
+    if (event.detail > 1) return
+    conversation.stop()
     field.current?.focus({ preventScroll: true })
   }
 
@@ -67,15 +82,30 @@ export function Composer({ conversation, onSend }: Props) {
             onKeyDown={onKeyDown}
           />
         </div>
-        <button
-          type="submit"
-          class="send"
-          aria-label={words.send}
-          title={words.send}
-          aria-disabled={!isReady}
-        >
-          <SendIcon />
-        </button>
+        {running !== undefined && running.phase !== 'waiting' ? (
+          <button
+            key="stop"
+            type="button"
+            class="send stop"
+            aria-label={words.stop}
+            title={words.stopHint}
+            aria-disabled={running.stopping}
+            onClick={stop}
+          >
+            <StopIcon />
+          </button>
+        ) : (
+          <button
+            key="send"
+            type="submit"
+            class="send"
+            aria-label={words.send}
+            title={words.send}
+            aria-disabled={!isReady}
+          >
+            <SendIcon />
+          </button>
+        )}
       </div>
       <p class="composer-hint">{words.composerHint}</p>
     </form>

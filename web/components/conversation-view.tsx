@@ -1,5 +1,5 @@
 /** The open conversation: its head, its messages, and where one writes. */
-import type { ComponentChildren } from 'preact'
+import type { ComponentChildren, TargetedKeyboardEvent } from 'preact'
 import { useEffect, useState } from 'preact/hooks'
 import type { Conversation, ConversationState } from '../conversation.ts'
 import { words } from '../language.ts'
@@ -42,8 +42,14 @@ export function ConversationView(props: Props) {
     if (conversation.send(text)) onSent()
   }
 
+  /** Escape ends the answer, unless it is meant for an input method or a dialog. */
+  function onKeyDown(event: TargetedKeyboardEvent<HTMLElement>): void {
+    if (event.key !== 'Escape' || event.isComposing || document.querySelector('dialog[open]') !== null) return
+    conversation.stop()
+  }
+
   return (
-    <main class="conversation" data-state={loading} inert={isCovered}>
+    <main class="conversation" data-state={loading} inert={isCovered} onKeyDown={onKeyDown}>
       <header class="head">
         {children}
         <Title title={title} onRename={session === null ? undefined : conversation.rename} />

@@ -27,11 +27,20 @@ interface Props {
   /** False where it was there before one looked. */
   isNews?: boolean
   onRetry?: (() => void) | undefined
+  /** What trying again is called here. */
+  retryLabel?: string
   /** Further buttons. */
   children?: ComponentChildren
 }
 
-export function FailureNote({ failure, lead, isNews = true, onRetry, children }: Props) {
+export function FailureNote({
+  failure,
+  lead,
+  isNews = true,
+  onRetry,
+  retryLabel = words.retry,
+  children,
+}: Props) {
   const mayRetry = useIsPast(failure.retryAt)
   const offersRetry = onRetry !== undefined && failure.retryable
   return (
@@ -62,7 +71,7 @@ export function FailureNote({ failure, lead, isNews = true, onRetry, children }:
             {offersRetry && (
               <button type="button" class="button" disabled={!mayRetry} onClick={onRetry}>
                 <RetryIcon />
-                {words.retry}
+                {retryLabel}
               </button>
             )}
             {children}

@@ -51,6 +51,21 @@ export const SendIcon = () => (
     <path d="M10 16V4.5M5 9.3l5-5 5 5" />
   </Icon>
 )
+export const StopIcon = () => (
+  <svg class="icon" viewBox="0 0 20 20" width="20" height="20" aria-hidden="true" focusable="false">
+    <rect x="5" y="5" width="10" height="10" rx="2" fill="currentColor" />
+  </svg>
+)
+export const PreviousIcon = () => (
+  <Icon>
+    <path d="m12 5-5 5 5 5" />
+  </Icon>
+)
+export const NextIcon = () => (
+  <Icon>
+    <path d="m8 5 5 5-5 5" />
+  </Icon>
+)
 export const DownIcon = () => (
   <Icon>
     <path d="M10 4v11.5M5 10.7l5 5 5-5" />

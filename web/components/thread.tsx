@@ -1,7 +1,9 @@
 /** The messages of a conversation. It stays at its end while one is there, and leaves one alone otherwise. */
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks'
 import type { Message } from '../../lambdas/protocol.ts'
+import { siblingsOf } from '../branch.ts'
 import { type Conversation, canSend, visibleMessages } from '../conversation.ts'
+import type { Failure } from '../failure.ts'
 import { words } from '../language.ts'
 import { useSignal } from '../store.ts'
 import type { Turn } from '../turn.ts'
@@ -9,6 +11,7 @@ import { Announcer } from './announcer.tsx'
 import { GrowingAnswer, SavedAnswer } from './answer.tsx'
 import { FailureNote } from './failure-note.tsx'
 import { DownIcon } from './icons.tsx'
+import { MarkdownView } from './markdown-view.tsx'
 import { QuestionView } from './question.tsx'
 
 /** So near to the end counts as being there. */
@@ -77,13 +80,16 @@ export function Thread({ conversation, onAskElsewhere }: Props) {
           {messages.map((message) =>
             message.role === 'assistant' ? (
               <SavedAnswer
-                key={message.messageId}
+                // The place, not the answer: the focus stays where one switches between siblings.
+                key={`answer to ${message.parentMessageId}`}
                 message={message}
                 isLast={message === tip && state.turns.length === 0}
                 interruption={state.interruptions[message.messageId]}
-                onRetry={
-                  message === tip && canSend(state) ? () => conversation.retryAnswer(message) : undefined
+                siblings={siblingsOf(state.messages, message)}
+                onAgain={
+                  message === tip && canSend(state) ? () => conversation.answerAgain(message) : undefined
                 }
+                onChoose={conversation.choose}
                 onRate={(score) => conversation.rate(message, score)}
               />
             ) : (
@@ -131,26 +137,39 @@ function TurnView({ turn, conversation, isEnded, onAskElsewhere }: TurnProps) {
       {turn.failure === null ? (
         <GrowingAnswer turn={turn} />
       ) : (
-        <FailureNote failure={turn.failure} onRetry={isEnded ? undefined : () => conversation.retry(turn)}>
-          {isEnded ? (
-            <button type="button" class="button" onClick={() => onAskElsewhere(turn)}>
-              {words.askInNew}
-            </button>
-          ) : (
-            <button type="button" class="button" onClick={() => conversation.takeBack(turn)}>
-              {words.takeBack}
-            </button>
-          )}
-        </FailureNote>
+        <FailedAnswer {...{ turn, failure: turn.failure, conversation, isEnded, onAskElsewhere }} />
       )}
     </>
+  )
+}
+
+/** What came stays to be read. */
+function FailedAnswer(props: TurnProps & { failure: Failure }) {
+  const { turn, failure, conversation, isEnded, onAskElsewhere } = props
+  const isSaved = turn.userMessageId !== null
+  return (
+    <article class="answer" data-status="failed">
+      {turn.content !== '' && <MarkdownView text={turn.content} />}
+      <FailureNote failure={failure} onRetry={isEnded ? undefined : () => conversation.retry(turn)}>
+        {isEnded && (
+          <button type="button" class="button" onClick={() => onAskElsewhere(turn)}>
+            {words.askInNew}
+          </button>
+        )}
+        {!isEnded && (!isSaved || turn.again !== null) && (
+          <button type="button" class="button" onClick={() => conversation.takeBack(turn)}>
+            {isSaved ? words.cancel : words.takeBack}
+          </button>
+        )}
+      </FailureNote>
+    </article>
   )
 }
 
 /** Announces the answer that is arriving, to its end; one that was there before is left in peace. */
 function LiveAnswer({ messages, turns }: { messages: Message[]; turns: Turn[] }) {
   const followed = useRef<string | null>(null)
-  const running = turns.find((turn) => turn.phase === 'streaming')
+  const running = turns.find(({ phase, messageId }) => phase !== 'failed' && messageId !== null)
   if (running?.messageId != null) followed.current = running.messageId
   const id = followed.current
   if (id === null) return null
