@@ -4,7 +4,18 @@
  */
 import type { Locale, Message, Session } from '../lambdas/protocol.ts'
 import type { Api, Question } from './api.ts'
-import { branchThrough, merge, newestBranch, pathTo, siblingsOf } from './branch.ts'
+import { merge, newestBranch, siblingsOf } from './branch.ts'
+import {
+  type ConversationState,
+  canSend,
+  isBranching,
+  isBusy,
+  isEnded,
+  provisionalSession,
+  runningTurn,
+  titleFrom,
+  visibleMessages,
+} from './conversation-state.ts'
 import { ApiError, type Failure, failureOf, plainFailure } from './failure.ts'
 import { follow, type Outcome } from './follow.ts'
 import { newId } from './id.ts'
@@ -26,22 +37,6 @@ const RESUMES_WITHIN_MS = 10 * 60_000
 /** A stop that does not get through is tried so often. */
 const STOP_TRIES = 5
 const STOP_AGAIN_MS = 1_000
-
-export interface ConversationState {
-  /** new: nothing was sent yet. */
-  loading: 'new' | 'loading' | 'ready' | 'failed'
-  loadFailure: Failure | null
-  session: Session | null
-  /** Known to have been ended, for good. */
-  ended: boolean
-  /** Every branch. */
-  messages: Message[]
-  turns: Turn[]
-  /** An answer beside others that somebody wants to see; null: the newest. */
-  chosen: string | null
-  /** Why an answer was interrupted, where this page was told. */
-  interruptions: Record<string, Failure>
-}
 
 export interface Conversation {
   readonly sessionId: string
@@ -73,50 +68,11 @@ export interface ConversationContext {
   changed(session: Session, busy: boolean): void
 }
 
-const isBusy = (state: ConversationState): boolean => state.turns.some((turn) => turn.phase !== 'failed')
-
-/** For good; one that is merely expired comes back with the next question. */
-export const isEnded = (session: Session): boolean => session.endedAt !== null
-
-export const canSend = (state: ConversationState): boolean =>
-  !state.ended && !isBusy(state) && (state.loading === 'ready' || state.loading === 'new')
-
-/** A turn whose branch takes the place of the one that is shown. */
-const isBranching = ({ again, question }: Turn): boolean =>
-  again !== null || question.parentMessageId !== undefined
-
-/** The answer that is being written, where there is one. */
-export const runningTurn = ({ turns }: ConversationState): Turn | undefined =>
-  turns.find((turn) => turn.phase !== 'failed')
-
-/** The saved messages to show above the turns: not what a turn shows itself, nor what it is to replace. */
-export function visibleMessages({ messages, turns, chosen }: ConversationState): Message[] {
-  const replacing = turns.findLast(isBranching)
-  if (replacing !== undefined) {
-    const tip = messages.find((message) => message.messageId === replacing.after)
-    return pathTo(messages, tip)
-  }
-  const ids = new Set(turns.flatMap((turn) => [turn.userMessageId, turn.messageId]))
-  const saved = messages.filter((message) => !ids.has(message.messageId))
-  return chosen === null ? newestBranch(saved) : branchThrough(saved, chosen)
-}
-
 /** What is kept of a turn across reloads: enough to repeat or to find it, and nothing of the answer. */
 type KeptTurn = Pick<
   Turn,
   'key' | 'question' | 'again' | 'after' | 'startedAt' | 'failure' | 'userMessageId' | 'messageId'
 >
-
-const TITLE_CHARACTERS = 60
-
-/** A title for a conversation that has none: the beginning of its first question. */
-export function titleFrom(text: string): string {
-  const line = text.trim().split('\n', 1)[0] ?? ''
-  const characters = [...line]
-  return characters.length > TITLE_CHARACTERS
-    ? `${characters.slice(0, TITLE_CHARACTERS - 1).join('')}…`
-    : line
-}
 
 export function openConversation(
   sessionId: string,
@@ -496,28 +452,5 @@ export function openConversation(
       const rated = { ...answer, satisfactionScore: score }
       patch({ messages: merge(state.value.messages, [rated]) })
     },
-  }
-}
-
-/** What the list shows of a conversation before the server has told about it. */
-function provisionalSession(sessionId: string, title: string, now: Date): Session {
-  return {
-    sessionId,
-    userId: '',
-    channel: 'web',
-    title,
-    createdAt: now.toISOString(),
-    lastActiveAt: now.toISOString(),
-    expiresAt: new Date(now.getTime() + 86_400_000).toISOString(),
-    isActive: true,
-    endedAt: null,
-    messageCount: 0,
-    metadata: {},
-    inquiryCategory: null,
-    satisfactionScore: null,
-    resolutionStatus: null,
-    priority: null,
-    followUpNeeded: null,
-    businessImpact: null,
   }
 }

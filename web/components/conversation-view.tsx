@@ -1,7 +1,8 @@
 /** The open conversation: its head, its messages, and where one writes. */
 import type { ComponentChildren, TargetedKeyboardEvent } from 'preact'
 import { useEffect, useState } from 'preact/hooks'
-import type { Conversation, ConversationState } from '../conversation.ts'
+import type { Conversation } from '../conversation.ts'
+import type { ConversationState } from '../conversation-state.ts'
 import { words } from '../language.ts'
 import { useSignal } from '../store.ts'
 import type { Turn } from '../turn.ts'

@@ -1,7 +1,7 @@
 /** The list of conversations. */
 import type { TargetedKeyboardEvent } from 'preact'
 import type { Session } from '../../lambdas/protocol.ts'
-import { isEnded } from '../conversation.ts'
+import { isEnded } from '../conversation-state.ts'
 import type { Conversations } from '../conversations.ts'
 import { words } from '../language.ts'
 import { addressOf } from '../place.ts'
