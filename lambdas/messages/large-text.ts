@@ -36,6 +36,13 @@ export async function stowText<Record extends WithText>(bucket: Bucket, record: 
   return { ...record, content: '', content_key: key }
 }
 
+/** The record with its text in an object that is not written yet, under the name that it will get. */
+export const pointerTo = <Record extends WithText>(record: Record): Record => ({
+  ...record,
+  content: '',
+  content_key: objectKey(record, record.content),
+})
+
 /** The whole text of a record, wherever it stands. */
 export async function readText(
   bucket: Bucket,

@@ -1,6 +1,6 @@
 /** How a reply ends, whichever way it does. */
-import { stowText } from '../messages/large-text.ts'
-import type { NumberedEvent } from '../protocol.ts'
+import { pointerTo, stowText } from '../messages/large-text.ts'
+import type { MessageRecord, NumberedEvent } from '../protocol.ts'
 import type { OpenedTurn, TurnLease } from '../services/hot-store.ts'
 import { makeDurable } from './durable.ts'
 import { follow, isTerminal } from './follow.ts'
@@ -54,19 +54,25 @@ export async function* conclude(
   let failure: Failure | undefined = result.failure
   let sessionMessageCount = turn.answerSequenceNumber
   let logged = true
-  let record = answerRecord(placeOf(turn, messageId), {
-    ...result,
-    content: result.text,
-    responseTimeMs: Date.now() - request.arrivedAt,
-  })
+  const { record, shown } = await stowed(
+    services,
+    answerRecord(placeOf(turn, messageId), {
+      ...result,
+      content: result.text,
+      responseTimeMs: Date.now() - request.arrivedAt,
+    }),
+    log,
+  )
   try {
-    record = await stowText(services.bucket, record)
-    const count = await hotStore.close(lease, unacknowledged, record)
-    if (count === undefined) {
+    const count = await hotStore.close(lease, unacknowledged, shown)
+    // While the log was out of reach the client got more than any rescuer had: this answer ends without the log.
+    const isAhead = unacknowledged.some(({ first }) => first < sent)
+    if (count === undefined && !isAhead) {
       yield* relay(services, request, lease, sent)
       return
     }
-    sessionMessageCount = count
+    logged = count !== undefined
+    sessionMessageCount = count ?? sessionMessageCount
   } catch (error) {
     // The queue still makes the answer durable; reading it has to wait until it is saved.
     logged = false
@@ -98,6 +104,24 @@ export async function* conclude(
     return
   }
   yield terminal
+}
+
+/**
+ * The answer as it travels, and as the turn shows it. Where the bucket refuses a large text, the queue carries it, and
+ * saving it writes the object that the turn points to already.
+ */
+async function stowed(
+  { bucket }: RescueServices,
+  record: MessageRecord,
+  log: Log,
+): Promise<{ record: MessageRecord; shown: MessageRecord }> {
+  try {
+    const small = await stowText(bucket, record)
+    return { record: small, shown: small }
+  } catch (error) {
+    log.warn('large answer not stowed yet', { messageId: record.id, error })
+    return { record, shown: pointerTo(record) }
+  }
 }
 
 /** Logs the terminal event. False: the turn was taken over meanwhile, and the log ends as its rescuer says. */

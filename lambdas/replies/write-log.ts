@@ -122,6 +122,7 @@ export async function* writeLog<Result>(
   let pacedFrom = 0
   let beatFrom = Date.now()
   let unreachableUntil = 0
+  let overtaken = false
 
   const firstTokenWaits = (): boolean => !tokenSeen && incoming.waiting.some(({ type }) => type === 'token')
   const dueInMs = (): number => {
@@ -139,13 +140,15 @@ export async function* writeLog<Result>(
     tokenSeen ||= batch.events.some(({ type }) => type === 'token')
     next += batch.events.length
     if (batch.events.length > 0) unacknowledged.push(batch)
-    if (Date.now() >= unreachableUntil) {
+    if (!overtaken && Date.now() >= unreachableUntil) {
       try {
         pacedFrom = Date.now()
         const state = await withDeadline(hotStore.append(lease, unacknowledged))
-        unacknowledged = []
         unreachableUntil = 0
-        if (!state.held) {
+        // The log was out of reach, the client has more of this answer than any rescuer had: it ends without the log.
+        overtaken = !state.held && unacknowledged.some(({ first }) => first < batch.first)
+        if (!overtaken) unacknowledged = []
+        if (!state.held && !overtaken) {
           onAbandon('the turn was taken over')
           await incoming.reading
           return { result: result(incoming), held: false, sent: batch.first, unacknowledged: [], tail: [] }
