@@ -15,6 +15,9 @@ export interface Step {
 export const describeStep = ({ service, operation, nth, moment }: Step): string =>
   `${service} ${operation} ${nth} ${moment}`
 
+/** Before it dies a process does whatever it does without waiting for this step: that is what a kill has to show. */
+const HOLD_MS = 400
+
 const UUID = /[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/g
 
 /** Tells the calls of one turn from others: by the name of its question, later by the ids that it was opened with. */
@@ -38,7 +41,7 @@ export function track(cloud: DrillCloud, question: string) {
   let aim: string | undefined
   let refuses: (passage: Passage) => boolean = () => false
 
-  cloud.proxy.decide = (passage): Fate => {
+  cloud.proxy.decide = async (passage): Promise<Fate> => {
     if (!isOurs(passage)) return 'pass'
     const { service, operation, moment, call } = passage
     const like = `${service} ${operation}`
@@ -50,6 +53,7 @@ export function track(cloud: DrillCloud, question: string) {
     steps.push(step)
     if (aim !== describeStep(step)) return moment === 'before' && refuses(passage) ? { status: 500 } : 'pass'
     aim = undefined
+    await sleep(HOLD_MS)
     cloud.functions().kill('SIGKILL')
     hit.resolve()
     return 'break'

@@ -33,6 +33,7 @@ export function judge(
 ): Verdict {
   const messages = new Map(stored.messages.map((message) => [message.messageId, message]))
   const turns = new Map(stored.turns.map((turn) => [turn.messageId, turn]))
+  const asked = new Set(sightings.map(({ question }) => question))
   const violations: string[] = []
   const lost = new Set<string>()
   let promised = 0
@@ -41,7 +42,7 @@ export function judge(
     const about = sessionOf(sighting)?.messageId ?? sighting.question ?? 'a reader'
     const found = [
       ...sighting.problems,
-      ...compareWithMessages(sighting, messages),
+      ...compareWithMessages(sighting, messages, logMayLag),
       ...(logMayLag ? [] : compareWithLog(sighting, turns)),
     ]
     violations.push(...found.map((problem) => `${about}: ${problem}`))
@@ -58,13 +59,16 @@ export function judge(
     violations,
     promised,
     kept,
-    interrupted: stored.messages.filter(({ status }) => status === 'interrupted').length,
+    interrupted: stored.messages.filter(
+      ({ status, parentMessageId }) =>
+        status === 'interrupted' && asked.has(messages.get(parentMessageId ?? '')?.content),
+    ).length,
     duplicates: repeated.length,
     lost: lost.size,
   }
 }
 
-function compareWithMessages(sighting: Sighting, messages: Map<string, Message>): string[] {
+function compareWithMessages(sighting: Sighting, messages: Map<string, Message>, mayLag: boolean): string[] {
   const session = sessionOf(sighting)
   const terminal = terminalOf(sighting)
   if (session === undefined) return []
@@ -84,7 +88,7 @@ function compareWithMessages(sighting: Sighting, messages: Map<string, Message>)
     const status = terminal.finishReason === 'stopped' ? 'stopped' : 'complete'
     if (answer.content !== text) problems.push('done left out a part of what is stored')
     if (answer.status !== status) problems.push(`lost: done was seen, and the answer is ${answer.status}`)
-  } else if (terminal?.type === 'error' && terminal.code === 'interrupted') {
+  } else if (terminal?.type === 'error' && terminal.code === 'interrupted' && !mayLag) {
     if (answer.content !== text) problems.push('interrupted left out a part of what is stored')
     if (answer.status !== 'interrupted') problems.push(`interrupted was seen, stored is ${answer.status}`)
   }

@@ -1,4 +1,4 @@
-/** The lives of a turn whose every step is killed once: answered, too large for a row, rescued, spooled. */
+/** The lives of a turn whose every step is killed once: answered, abandoned, too large for a row, rescued, spooled. */
 import type { Track } from './aim.ts'
 import { type DrillCloud, LEASE_SECONDS } from './drill-cloud.ts'
 import { questionText } from './drill-model.ts'
@@ -6,6 +6,8 @@ import { ask, type Sighting } from './returning-client.ts'
 
 export interface Scenario {
   name: string
+  /** Its turns wait for `maintain`; all others must end without it, since it may be five minutes away. */
+  spools?: true
   /** The question, and how long its answer is. */
   question: (round: string) => string
   /**
@@ -20,6 +22,12 @@ const PIECES = { pieces: 6, delayMs: 60 }
 const answered: Scenario['play'] = (cloud, _track, question, aimed) => {
   aimed()
   return ask(cloud.as(), { question, key: `key ${question.slice(0, 100).replace(/[^ -~]/g, '')}` })
+}
+
+/** Its client never comes back: whatever it saw is kept without its help. */
+const abandoned: Scenario['play'] = (cloud, _track, question, aimed) => {
+  aimed()
+  return ask(cloud.as(), { question, returns: false })
 }
 
 const rescued: Scenario['play'] = async (cloud, track, question, aimed) => {
@@ -57,6 +65,11 @@ export const scenarios: Scenario[] = [
     play: answered,
   },
   {
+    name: 'abandoned',
+    question: (name) => questionText({ name, ...PIECES }),
+    play: abandoned,
+  },
+  {
     name: 'large answer',
     question: (name) => questionText({ name, pieces: 3, delayMs: 20, filling: 4_000 }).padEnd(9_000, '물'),
     play: answered,
@@ -70,6 +83,7 @@ export const scenarios: Scenario[] = [
     name: 'spool',
     question: (name) => questionText({ name, ...PIECES }),
     play: spooled,
+    spools: true,
   },
 ]
 

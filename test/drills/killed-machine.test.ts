@@ -1,0 +1,132 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterAll, expect, test } from 'vitest'
+import type { NumberedEvent } from '../../lambdas/protocol.ts'
+import { type ApiClient, clientOf } from '../harness/client.ts'
+import { ACME } from '../harness/turnkeep.ts'
+import { rounds } from './drill-cloud.ts'
+import { judge } from './judge.ts'
+import { createRandom } from './random.ts'
+import { ask, read, type Sighting, sessionOf } from './returning-client.ts'
+import type { Stored } from './stored.ts'
+import { enter } from './table.ts'
+
+const ROUNDS = rounds(10, 1)
+const IN_FLIGHT = 5
+const LATEST_KILL_MS = 4_000
+const START = join(import.meta.dirname, '../../local/start.ts')
+/** A restart of everything included. */
+const PATIENCE_MS = 60_000
+
+const dataDir = mkdtempSync(join(tmpdir(), 'turnkeep-machine-'))
+let supervisor: ChildProcess | undefined
+/** What the processes complained about, for the case that the drill fails. */
+let problems = ''
+afterAll(async () => {
+  await killEverything()
+  rmSync(dataDir, { recursive: true, force: true })
+})
+
+async function start(port: string): Promise<string> {
+  supervisor = spawn(process.execPath, [START], {
+    env: {
+      PATH: process.env.PATH,
+      TURNKEEP_DATA_DIR: dataDir,
+      TURNKEEP_PAGE_DIR: dataDir,
+      PORT: port,
+      LEASE_SECONDS: '2',
+    },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  supervisor.stderr?.on('data', (chunk) => {
+    problems += chunk
+  })
+  // Read to the end: processes that write to a closed pipe die of it.
+  const { promise, resolve, reject } = Promise.withResolvers<string>()
+  let output = ''
+  supervisor.stdout?.on('data', (chunk) => {
+    output += chunk
+    const [address] = /http:\/\/127\.0\.0\.1:\d+/.exec(output) ?? []
+    if (address) resolve(address)
+  })
+  supervisor.once('exit', () => reject(new Error(`it ended: ${problems}`)))
+  return promise
+}
+
+async function killEverything(): Promise<void> {
+  if (supervisor === undefined || supervisor.exitCode !== null || supervisor.signalCode !== null) return
+  const gone = once(supervisor, 'exit')
+  supervisor.kill('SIGKILL') // first, or it would start the others again
+  for (const name of ['cloud', 'functions']) {
+    const pidFile = join(dataDir, `${name}.pid`)
+    // Absent where its process has just ended by itself and would have been started again.
+    if (existsSync(pidFile)) process.kill(Number(readFileSync(pidFile, 'utf8')), 'SIGKILL')
+  }
+  await gone
+}
+
+const agentOf = (address: string) => clientOf(address, { ...ACME, userId: 'agent', role: 'agent' })
+
+test('what done promised survives when every process is killed', { timeout: 900_000 }, async () => {
+  const random = createRandom()
+  const sightings: Sighting[] = []
+  let address = await start('0')
+  const { port } = new URL(address)
+  for (let round = 0; round < ROUNDS; round += 1) {
+    const asked = Array.from({ length: IN_FLIGHT }, (_, answer) =>
+      ask(clientOf(address, { ...ACME, userId: `u${answer}`, role: 'user' }), {
+        question: `round ${round}, answer ${answer}: ${answer % 2 ? 'shipping?' : 'a long one, please'}`,
+        key: `${round} ${answer}`,
+        patienceMs: PATIENCE_MS,
+      }),
+    )
+    await sleep(random.integer(LATEST_KILL_MS))
+    await killEverything()
+    address = await start(port)
+    sightings.push(...(await Promise.all(asked)))
+  }
+  const stored = await readByHttp(address, sightings)
+  const { violations, ...counts } = judge(sightings, stored)
+  enter({ fault: 'every process killed', rounds: ROUNDS, inFlight: sightings.length, ...counts })
+  expect(violations, `DRILL_SEED=${random.seed}\n${problems}`).toEqual([])
+  expect(counts).toMatchObject({ kept: counts.promised, duplicates: 0, lost: 0 })
+})
+
+async function logOf(agent: ApiClient, messageId: string): Promise<NumberedEvent[]> {
+  const { events, refused } = await read(agent, messageId)
+  if (refused) throw new Error(`${messageId} cannot be read: ${JSON.stringify(refused)}\n${problems}`)
+  return events
+}
+
+/** All that can be known from outside: each session with its messages, and each log by reading it again. */
+async function readByHttp(address: string, sightings: readonly Sighting[]): Promise<Stored> {
+  const agent = agentOf(address)
+  const sessions = await Promise.all(
+    sightings.flatMap((sighting) => {
+      const session = sessionOf(sighting)
+      return session ? [agent.messages(session.sessionId)] : []
+    }),
+  )
+  const messages = sessions.flat()
+  const turns = await Promise.all(
+    messages
+      .filter(({ role }) => role === 'assistant')
+      .map(async ({ messageId, parentMessageId }) => ({
+        messageId,
+        questionId: parentMessageId ?? '',
+        state: 'finished' as const,
+        log: await logOf(agent, messageId),
+      })),
+  )
+  const rows = messages.map(({ messageId, content, status }) => ({
+    id: messageId,
+    content,
+    content_key: null,
+    status,
+  }))
+  return { turns, messages, rows, deadLetters: 0 }
+}
