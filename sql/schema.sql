@@ -182,11 +182,11 @@ create policy tenant on tenants using ((company_id = current_setting('turnkeep.c
 -- request_stop(p_company_id text, p_platform text, p_owner text, p_message_id uuid) returns TABLE(state text, lapsed boolean)
 -- save_messages(p_records jsonb) returns integer
 -- set_tenant(p_company_id text, p_platform text) returns void
--- status_rank(p_status text) returns integer
 -- sweep_turns(p_company_id text, p_platform text) returns void
 -- take_over_turn(p_company_id text, p_platform text, p_message_id uuid, p_lease_seconds double precision) returns TABLE(kind text, body jsonb)
 -- unfinished_turns(p_watched jsonb) returns TABLE(company_id text, platform text, message_id uuid, lapses_in_seconds double precision)
 -- unsaved_message(p_record jsonb) returns chat_messages
+-- version_rank(p_status text, p_content text, p_content_key text) returns integer[]
 
 -- grants
 

@@ -28,7 +28,7 @@ export async function rescue(
   if (taken === undefined) return false
   const { turn, saved } = taken
   const events = await readWhole(services.hotStore, tenant, messageId)
-  const answer = turn.answer ?? saved ?? (await stowText(services.bucket, interruptedAnswer(turn, events)))
+  const answer = await answerToEndWith(services, turn, saved, events)
   const count = await services.hotStore.close(turn.lease, [], answer)
   if (count === undefined) return false
   await makeDurable(services, turn.question ? [turn.question, answer] : [answer], log)
@@ -42,6 +42,23 @@ export async function rescue(
   return true
 }
 
+/** What its writer closed the turn with, or saved, or else what the log holds. */
+async function answerToEndWith(
+  { bucket }: RescueServices,
+  turn: TakenTurn,
+  saved: MessageRecord | undefined,
+  events: readonly NumberedEvent[],
+): Promise<MessageRecord> {
+  const closed = turn.answer ?? saved
+  if (closed === undefined) return stowText(bucket, interruptedAnswer(turn, events))
+  if (closed.content_key === null || (await bucket.get(closed.content_key)) !== undefined) return closed
+  // Its writer died between pointing to the object and writing it; the log has the text.
+  return stowText(bucket, { ...closed, content: textOf(events), content_key: null })
+}
+
+const textOf = (events: readonly NumberedEvent[]): string =>
+  events.map(({ event }) => (event.type === 'token' ? event.content : '')).join('')
+
 async function readWhole(hotStore: HotStore, tenant: Tenant, messageId: string): Promise<NumberedEvent[]> {
   const events: NumberedEvent[] = []
   for (;;) {
@@ -52,11 +69,8 @@ async function readWhole(hotStore: HotStore, tenant: Tenant, messageId: string):
 }
 
 function interruptedAnswer(turn: TakenTurn, events: readonly NumberedEvent[]): MessageRecord {
-  let content = ''
-  let sources: Source[] = []
-  for (const { event } of events)
-    if (event.type === 'token') content += event.content
-    else if (event.type === 'sources') sources = event.sources
+  const content = textOf(events)
+  const sources = events.flatMap(({ event }): Source[] => (event.type === 'sources' ? event.sources : []))
   const { tenant, messageId } = turn.lease
   return answerRecord(
     {

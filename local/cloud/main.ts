@@ -28,6 +28,8 @@ let cloud: Cloud | undefined
 let stopping = false
 
 process.on('SIGINT', () => undefined) // Ctrl-C is the supervisor's to handle
+// Nobody reads any more what is written here: no reason to die.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined)
 process.on('SIGTERM', stop)
 process.on('disconnect', stop) // the supervisor died
 process.on('message', (message: { type?: string }) => {

@@ -22,6 +22,8 @@ let draining = false
 let stopping = false
 
 process.on('SIGINT', () => undefined) // Ctrl-C is the supervisor's to handle
+// Nobody reads any more what is written here: no reason to die.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined)
 process.on('SIGTERM', stop)
 process.on('disconnect', () => process.exit(1)) // the parent died
 process.on('message', (message: { type?: string }) => {

@@ -1,7 +1,11 @@
--- Of two versions of one message the better one stays: complete over stopped over interrupted.
-create or replace function turnkeep.status_rank(p_status text) returns integer
+-- Of two versions of one message the better one stays, whichever comes first: complete over stopped over interrupted,
+-- then the longer one. Arrays compare element by element.
+create or replace function turnkeep.version_rank(p_status text, p_content text, p_content_key text) returns integer[]
 language sql immutable as $$
-  select case p_status when 'complete' then 3 when 'stopped' then 2 when 'interrupted' then 1 else 0 end
+  select array[
+    case p_status when 'complete' then 3 when 'stopped' then 2 when 'interrupted' then 1 else 0 end,
+    case when p_content_key is null then length(p_content) else 2147483647 end
+  ]
 $$;
 
 -- Forgets turns that ended a day ago and are saved: their logs can no longer be resumed. It rides on saving, so that
@@ -52,12 +56,13 @@ begin
       r.content_key, r.token_count, r.response_time_ms, r.model, r.status, r.sources, r.metadata, r.parent_message_id,
       r.sequence_number, r.created_at
     from jsonb_populate_recordset(null::public.chat_messages, v_tenant.records) r
-    order by r.id, turnkeep.status_rank(r.status) desc
+    order by r.id, turnkeep.version_rank(r.status, r.content, r.content_key) desc
     on conflict (company_id, platform, id) do update
     set content = excluded.content, content_key = excluded.content_key, token_count = excluded.token_count,
       response_time_ms = excluded.response_time_ms, model = excluded.model, status = excluded.status,
       sources = excluded.sources, metadata = excluded.metadata, updated_at = now()
-    where turnkeep.status_rank(excluded.status) > turnkeep.status_rank(saved.status);
+    where turnkeep.version_rank(excluded.status, excluded.content, excluded.content_key)
+      > turnkeep.version_rank(saved.status, saved.content, saved.content_key);
 
     insert into public.tenants (company_id, platform) values (v_tenant.company_id, v_tenant.platform) on conflict do nothing;
 

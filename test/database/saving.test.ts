@@ -111,6 +111,17 @@ onBothEngines('saving', (engine) => {
     }
   })
 
+  test('of two interrupted versions the longer one stays, whatever comes first', async () => {
+    const versions = ['what a rescuer found', 'what a rescuer found, and what its writer had besides']
+    for (const order of [versions, versions.toReversed()]) {
+      const answer = record({ company_id: 'longer', role: 'assistant', status: 'interrupted' })
+      for (const content of order) await save([{ ...answer, content }])
+      expect((await rowsOf('longer')).find(({ id }) => id === answer.id)).toMatchObject({
+        content: versions[1],
+      })
+    }
+  })
+
   test('a bad record fails alone, wherever it stands in the batch', async () => {
     const taken = record({ company_id: 'somebody' })
     await save([taken])

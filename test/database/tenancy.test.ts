@@ -163,10 +163,10 @@ onBothEngines('a tenant', (engine) => {
     'open_turn',
     'save_messages',
     'set_tenant',
-    'status_rank',
     'sweep_turns',
     'unfinished_turns',
     'unsaved_message',
+    'version_rank',
   ]
 
   test('has an attempt for every operation', async () => {

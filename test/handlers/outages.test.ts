@@ -113,3 +113,24 @@ test('a spooled object that cannot be read stays where it is', async () => {
   expect(JSON.parse(String(result))).toEqual({ requeued: 0, unreadable: 1, rescued: 0 })
   expect(await spooled()).toEqual(['spool/broken.json'])
 })
+
+test('a writer that died before its large text was anywhere but in the log is rescued with the text', async () => {
+  const user = turnkeep.as({ userId: 'pointed' })
+  const reply = await user.ask('길게 써 주세요')
+  const id = reply.session?.messageId
+  await turnkeep.drained()
+  // As such a writer leaves it: closing, pointing to an object that nobody wrote, its answer in no queue.
+  await turnkeep.rows(`delete from chat_messages where id = '${id}'`)
+  await turnkeep.rows(
+    `delete from chat_reply_events where message_id = '${id}' and events @> '[{"type": "done"}]' and jsonb_array_length(events) = 1`,
+  )
+  await turnkeep.rows(
+    `update chat_turns set state = 'closing', lease_until = now() - interval '1 second',
+       answer = answer || '{"content": "", "content_key": "content/nowhere"}' where message_id = '${id}'`,
+  )
+  const again = await user.stream('GET', `/api/chat/stream/${id}`)
+  expect(again).toMatchObject({ text: reply.text, terminal: { type: 'done' } })
+  await turnkeep.drained()
+  const [, answer] = await user.messages(reply.session?.sessionId ?? '')
+  expect(answer).toMatchObject({ status: 'complete', content: reply.text })
+})
