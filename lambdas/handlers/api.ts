@@ -10,7 +10,7 @@ import {
   uuidSchema,
 } from '../protocol.ts'
 import { openAuthenticate } from '../runtime/authenticate.ts'
-import { readConfig } from '../runtime/config.ts'
+import { authSettings, databaseSettings, readConfig } from '../runtime/config.ts'
 import { bufferedHandler, check, publicRoute, routing } from '../runtime/http.ts'
 import { openLogger } from '../runtime/logger.ts'
 import { openBucket } from '../services/bucket.ts'
@@ -18,17 +18,9 @@ import { openDatabase } from '../services/database.ts'
 import { changeSession, createSession, endSession, getSession, listSessions } from '../sessions/sessions.ts'
 
 const config = readConfig([
-  'authAudience',
-  'authIssuer',
-  'authJwksUrl',
-  'claimCompanyId',
-  'claimPlatform',
-  'claimRole',
-  'claimUserId',
+  ...authSettings,
+  ...databaseSettings,
   'contentBucket',
-  'databaseClusterArn',
-  'databaseName',
-  'databaseSecretArn',
 ])
 const log = openLogger('api')
 const route = routing(log)

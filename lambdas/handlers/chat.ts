@@ -18,7 +18,7 @@ import { type ReplyRequest, type ReplyServices, regenerate, reply } from '../rep
 import { stop } from '../replies/stop.ts'
 import { waitForAnswer } from '../replies/wait.ts'
 import { openAuthenticate } from '../runtime/authenticate.ts'
-import { readConfig } from '../runtime/config.ts'
+import { authSettings, databaseSettings, hotStoreSettings, readConfig } from '../runtime/config.ts'
 import { type Answer, type Call, check, type Identify, routing, streamingHandler } from '../runtime/http.ts'
 import { openLogger } from '../runtime/logger.ts'
 import { openCount } from '../runtime/metrics.ts'
@@ -38,22 +38,13 @@ const DEFAULT_SYSTEM_PROMPT =
   'You are a helpful assistant. Answer in the language of the question, using the conversation so far.'
 
 const config = readConfig([
+  ...authSettings,
+  ...databaseSettings,
+  ...hotStoreSettings,
   'answerTokens',
-  'authAudience',
-  'authIssuer',
-  'authJwksUrl',
   'chatModel',
-  'claimCompanyId',
-  'claimPlatform',
-  'claimRole',
-  'claimUserId',
   'contentBucket',
-  'databaseClusterArn',
-  'databaseName',
-  'databaseSecretArn',
-  'historyMessages',
   'historyTokens',
-  'leaseSeconds',
   'modelFirstTokenMs',
   'modelSilenceMs',
   'openaiApiKey',

@@ -1,7 +1,7 @@
 /** Runs every five minutes and puts in order what nobody else has. */
 import middy from '@middy/core'
 import { type Maintained, maintain } from '../replies/maintain.ts'
-import { readConfig } from '../runtime/config.ts'
+import { databaseSettings, hotStoreSettings, readConfig } from '../runtime/config.ts'
 import { openLogger } from '../runtime/logger.ts'
 import { openCount } from '../runtime/metrics.ts'
 import { openBucket } from '../services/bucket.ts'
@@ -10,12 +10,9 @@ import { openPostgresHotStore } from '../services/postgres-hot-store.ts'
 import { openTurnQueue } from '../services/turn-queue.ts'
 
 const config = readConfig([
+  ...databaseSettings,
+  ...hotStoreSettings,
   'contentBucket',
-  'databaseClusterArn',
-  'databaseName',
-  'databaseSecretArn',
-  'historyMessages',
-  'leaseSeconds',
   'turnsQueueUrl',
 ])
 const log = openLogger('maintain')

@@ -2,7 +2,7 @@
 import middy from '@middy/core'
 import type { SQSBatchResponse, SQSEvent } from 'aws-lambda'
 import { deliver } from '../replies/deliver.ts'
-import { readConfig } from '../runtime/config.ts'
+import { databaseSettings, hotStoreSettings, readConfig } from '../runtime/config.ts'
 import { openLogger } from '../runtime/logger.ts'
 import { openCount } from '../runtime/metrics.ts'
 import { openBucket } from '../services/bucket.ts'
@@ -11,12 +11,9 @@ import { openPostgresHotStore } from '../services/postgres-hot-store.ts'
 import { openDeliveryDesk, openTurnQueue } from '../services/turn-queue.ts'
 
 const config = readConfig([
+  ...databaseSettings,
+  ...hotStoreSettings,
   'contentBucket',
-  'databaseClusterArn',
-  'databaseName',
-  'databaseSecretArn',
-  'historyMessages',
-  'leaseSeconds',
   'turnsDeadQueueUrl',
   'turnsQueueUrl',
 ])

@@ -7,7 +7,7 @@ import {
   jwtVerify,
 } from 'jose'
 import { type Caller, CodedError, isStorableText, type Role, roles } from '../protocol.ts'
-import type { Config } from './config.ts'
+import type { authSettings, Config } from './config.ts'
 
 export type Authenticate = (request: { headers: Record<string, string | undefined> }) => Promise<Caller>
 
@@ -37,15 +37,7 @@ function lazily<Value>(make: () => Promise<Value>): () => Promise<Value> {
   }
 }
 
-type AuthConfig = Config<
-  | 'authIssuer'
-  | 'authAudience'
-  | 'authJwksUrl'
-  | 'claimUserId'
-  | 'claimCompanyId'
-  | 'claimPlatform'
-  | 'claimRole'
->
+type AuthConfig = Config<(typeof authSettings)[number]>
 
 /**
  * Returns the caller of a valid token. Refuses `unauthenticated` for everything that is not one: no bearer, a foreign

@@ -81,6 +81,23 @@ export const settings = {
 } as const
 
 type SettingName = keyof typeof settings
+
+/** Settings that belong to one thing, for the handlers that have it. */
+export const authSettings = [
+  'authAudience',
+  'authIssuer',
+  'authJwksUrl',
+  'claimCompanyId',
+  'claimPlatform',
+  'claimRole',
+  'claimUserId',
+] as const satisfies SettingName[]
+export const databaseSettings = [
+  'databaseClusterArn',
+  'databaseName',
+  'databaseSecretArn',
+] as const satisfies SettingName[]
+export const hotStoreSettings = ['historyMessages', 'leaseSeconds'] as const satisfies SettingName[]
 type ValueOf<Name extends SettingName> = (typeof settings)[Name] extends Setting<infer Value> ? Value : never
 export type Config<Name extends SettingName> = { readonly [Key in Name]: ValueOf<Key> }
 
