@@ -17,11 +17,7 @@ import { openBucket } from '../services/bucket.ts'
 import { openDatabase } from '../services/database.ts'
 import { changeSession, createSession, endSession, getSession, listSessions } from '../sessions/sessions.ts'
 
-const config = readConfig([
-  ...authSettings,
-  ...databaseSettings,
-  'contentBucket',
-])
+const config = readConfig([...authSettings, ...databaseSettings, 'contentBucket'])
 const log = openLogger('api')
 const route = routing(log)
 const authenticate = openAuthenticate(config)

@@ -9,12 +9,7 @@ import { openDatabase } from '../services/database.ts'
 import { openPostgresHotStore } from '../services/postgres-hot-store.ts'
 import { openTurnQueue } from '../services/turn-queue.ts'
 
-const config = readConfig([
-  ...databaseSettings,
-  ...hotStoreSettings,
-  'contentBucket',
-  'turnsQueueUrl',
-])
+const config = readConfig([...databaseSettings, ...hotStoreSettings, 'contentBucket', 'turnsQueueUrl'])
 const log = openLogger('maintain')
 const services = {
   hotStore: openPostgresHotStore(openDatabase(config), config),
