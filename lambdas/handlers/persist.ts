@@ -36,7 +36,6 @@ export const handler = middy<SQSEvent, SQSBatchResponse>().handler(async (event)
       receiptHandle: record.receiptHandle,
       body: record.body,
       groupId: record.attributes.MessageGroupId,
-      receiveCount: Number(record.attributes.ApproximateReceiveCount),
       sentAt: Number(record.attributes.SentTimestamp),
     })),
     log,

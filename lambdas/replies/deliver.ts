@@ -16,9 +16,11 @@ export interface DeliverServices extends RescueServices {
   desk: DeliveryDesk
 }
 
-/** How long messages wait when Postgres cannot be reached: a little at first, a quarter of an hour in a long outage. */
-const FIRST_WAIT_SECONDS = 5
-const LONGEST_WAIT_SECONDS = 900
+/**
+ * How long a message waits when Postgres cannot be reached: a quarter of its age, so that an outage of any length is
+ * over for it soon after it is over; and few enough times in the 7 days below for the queue's 1,000 receives.
+ */
+const waitSeconds = (ageMs: number): number => Math.min(Math.max(2, Math.ceil(ageMs / 4_000)), 900)
 /** SQS forgets after 14 days; halfway there a record moves to the spool, where it keeps. */
 const SPOOL_AFTER_MS = 7 * 24 * 3_600_000
 
@@ -134,9 +136,11 @@ async function wait(
     if (Date.now() - delivery.sentAt < SPOOL_AFTER_MS || !(await spooled(bucket, delivery, log)))
       waiting.push(delivery)
   }
-  const receives = Math.max(1, ...waiting.map(({ receiveCount }) => receiveCount))
-  const seconds = Math.min(FIRST_WAIT_SECONDS * 2 ** (receives - 1), LONGEST_WAIT_SECONDS)
-  await desk.postpone(waiting, seconds).catch((error) => log.warn('messages not postponed', { error }))
+  const postponed = waiting.map((delivery) => ({
+    delivery,
+    seconds: waitSeconds(Date.now() - delivery.sentAt),
+  }))
+  await desk.postpone(postponed).catch((error) => log.warn('messages not postponed', { error }))
   return waiting.map(({ id }) => id)
 }
 

@@ -82,8 +82,6 @@ export interface Delivery {
   body: string
   /** The tenant's, so that it keeps its fairness among the dead and on its way back. */
   groupId: string | undefined
-  /** How often it was received, this time included. */
-  receiveCount: number
   /** Milliseconds since the epoch. */
   sentAt: number
 }
@@ -91,8 +89,8 @@ export interface Delivery {
 export interface DeliveryDesk {
   /** Moves a message that can never be saved to the dead letters, with the reason. The caller then forgets it. */
   bury(delivery: Delivery, reason: string): Promise<void>
-  /** Has messages come back after a while, 0 to 43,200 seconds. Those that cannot be told come back sooner. */
-  postpone(deliveries: readonly Delivery[], seconds: number): Promise<void>
+  /** Has each message come back after a while, 0 to 43,200 seconds; untold, after the queue's own visibility timeout. */
+  postpone(postponed: readonly { delivery: Delivery; seconds: number }[]): Promise<void>
 }
 
 /** What one call takes. */
@@ -114,17 +112,17 @@ export function openDeliveryDesk(options: { queueUrl: string; deadQueueUrl: stri
         }),
       )
     },
-    async postpone(deliveries, seconds) {
-      const batches = Array.from({ length: Math.ceil(deliveries.length / VISIBILITY_BATCH) }, (_, index) =>
-        deliveries.slice(index * VISIBILITY_BATCH, (index + 1) * VISIBILITY_BATCH),
+    async postpone(postponed) {
+      const batches = Array.from({ length: Math.ceil(postponed.length / VISIBILITY_BATCH) }, (_, index) =>
+        postponed.slice(index * VISIBILITY_BATCH, (index + 1) * VISIBILITY_BATCH),
       )
       for (const batch of batches)
         await client.send(
           new ChangeMessageVisibilityBatchCommand({
             QueueUrl: options.queueUrl,
-            Entries: batch.map(({ receiptHandle }, index) => ({
+            Entries: batch.map(({ delivery, seconds }, index) => ({
               Id: String(index),
-              ReceiptHandle: receiptHandle,
+              ReceiptHandle: delivery.receiptHandle,
               VisibilityTimeout: seconds,
             })),
           }),
