@@ -4,6 +4,7 @@
 -- Migrations are forward only. Each statement is sent by itself and may be repeated, because over the Data API
 -- a DDL statement commits alone: a run that dies in the middle is simply run again.
 
+-- Tables are named with their schema everywhere: for an owner called turnkeep an unqualified name would mean this one.
 create schema if not exists turnkeep;
 
 -- Roles belong to the whole server, so another database's migration may be making this one right now.
@@ -33,22 +34,22 @@ end $$;
 
 -- Sweeps (lapsed turns, expiry, archive, retention) walk this table, since no role may look across tenants: they say
 -- that they are one, for their own transaction, and see names here and nothing anywhere else.
-create table if not exists tenants (
+create table if not exists public.tenants (
   company_id text not null check (company_id <> ''),
   platform text not null check (platform <> ''),
   created_at timestamptz not null default now(),
   primary key (company_id, platform)
 );
 
-alter table tenants enable row level security;
+alter table public.tenants enable row level security;
 
-alter table tenants force row level security;
+alter table public.tenants force row level security;
 
-drop policy if exists tenant on tenants;
+drop policy if exists tenant on public.tenants;
 
-create policy tenant on tenants
+create policy tenant on public.tenants
   using (company_id = current_setting('turnkeep.company_id', true) and platform = current_setting('turnkeep.platform', true));
 
-drop policy if exists sweep on tenants;
+drop policy if exists sweep on public.tenants;
 
-create policy sweep on tenants for select using (current_setting('turnkeep.sweep', true) = 'on');
+create policy sweep on public.tenants for select using (current_setting('turnkeep.sweep', true) = 'on');

@@ -1,6 +1,6 @@
 -- Sessions and messages. Column names are a promise: other teams query them.
 
-create table if not exists chat_sessions (
+create table if not exists public.chat_sessions (
   id uuid not null,
   company_id text not null,
   platform text not null,
@@ -28,19 +28,19 @@ create table if not exists chat_sessions (
 );
 
 -- The one index that does not begin with the tenant: an id that a client made up must not be another tenant's.
-create unique index if not exists chat_sessions_id on chat_sessions (id);
+create unique index if not exists chat_sessions_id on public.chat_sessions (id);
 
 create index if not exists chat_sessions_of_user
-  on chat_sessions (company_id, platform, user_id, last_active_at desc, id desc) where deleted_at is null;
+  on public.chat_sessions (company_id, platform, user_id, last_active_at desc, id desc) where deleted_at is null;
 
 create index if not exists chat_sessions_of_tenant
-  on chat_sessions (company_id, platform, last_active_at desc, id desc) where deleted_at is null;
+  on public.chat_sessions (company_id, platform, last_active_at desc, id desc) where deleted_at is null;
 
 create index if not exists chat_sessions_expiry
-  on chat_sessions (company_id, platform, expires_at) where is_active;
+  on public.chat_sessions (company_id, platform, expires_at) where is_active;
 
 -- No foreign keys: records are saved in whatever order the queue hands them out.
-create table if not exists chat_messages (
+create table if not exists public.chat_messages (
   id uuid not null,
   company_id text not null,
   platform text not null,
@@ -78,32 +78,32 @@ create table if not exists chat_messages (
 
 -- Serves a session in order and, without a look at the rows, each of its threads.
 create index if not exists chat_messages_by_sequence
-  on chat_messages (company_id, platform, session_id, sequence_number, id, thread_id);
+  on public.chat_messages (company_id, platform, session_id, sequence_number, id, thread_id);
 
 -- Active messages of a thread by time: the newest answer is looked up here.
 create index if not exists chat_messages_by_time
-  on chat_messages (company_id, platform, session_id, thread_id, created_at) where not is_deleted;
+  on public.chat_messages (company_id, platform, session_id, thread_id, created_at) where not is_deleted;
 
 create index if not exists chat_messages_by_trace
-  on chat_messages (company_id, platform, langsmith_trace_id) where langsmith_trace_id is not null;
+  on public.chat_messages (company_id, platform, langsmith_trace_id) where langsmith_trace_id is not null;
 
 create index if not exists chat_messages_tokens
-  on chat_messages (company_id, platform, created_at) include (token_count);
+  on public.chat_messages (company_id, platform, created_at) include (token_count);
 
-alter table chat_sessions enable row level security;
+alter table public.chat_sessions enable row level security;
 
-alter table chat_sessions force row level security;
+alter table public.chat_sessions force row level security;
 
-drop policy if exists tenant on chat_sessions;
+drop policy if exists tenant on public.chat_sessions;
 
-create policy tenant on chat_sessions
+create policy tenant on public.chat_sessions
   using (company_id = current_setting('turnkeep.company_id', true) and platform = current_setting('turnkeep.platform', true));
 
-alter table chat_messages enable row level security;
+alter table public.chat_messages enable row level security;
 
-alter table chat_messages force row level security;
+alter table public.chat_messages force row level security;
 
-drop policy if exists tenant on chat_messages;
+drop policy if exists tenant on public.chat_messages;
 
-create policy tenant on chat_messages
+create policy tenant on public.chat_messages
   using (company_id = current_setting('turnkeep.company_id', true) and platform = current_setting('turnkeep.platform', true));

@@ -2,7 +2,7 @@
 
 -- One row for each turn from the moment it is accepted. It is the thread's lease while the answer runs, and
 -- what readers see until the queue has delivered the records to chat_messages. Kept for 24 hours after its end.
-create table if not exists chat_turns (
+create table if not exists public.chat_turns (
   company_id text not null,
   platform text not null,
   -- The answer's id names the turn.
@@ -29,18 +29,18 @@ create table if not exists chat_turns (
   primary key (company_id, platform, message_id)
 ) with (fillfactor = 70); -- Every append renews the lease: leave room to do so within the page.
 
-create index if not exists chat_turns_of_thread on chat_turns (company_id, platform, session_id, thread_id, opened_at);
+create index if not exists chat_turns_of_thread on public.chat_turns (company_id, platform, session_id, thread_id, opened_at);
 
 create index if not exists chat_turns_by_question
-  on chat_turns (company_id, platform, question_id) where question is not null;
+  on public.chat_turns (company_id, platform, question_id) where question is not null;
 
 create index if not exists chat_turns_unfinished
-  on chat_turns (company_id, platform, session_id, thread_id) where state <> 'finished';
+  on public.chat_turns (company_id, platform, session_id, thread_id) where state <> 'finished';
 
-create index if not exists chat_turns_finished on chat_turns (company_id, platform, finished_at) where state = 'finished';
+create index if not exists chat_turns_finished on public.chat_turns (company_id, platform, finished_at) where state = 'finished';
 
 -- The reply log: what clients have been sent, in batches, written before it was sent. Ids run from 0 without gaps.
-create table if not exists chat_reply_events (
+create table if not exists public.chat_reply_events (
   company_id text not null,
   platform text not null,
   message_id uuid not null,
@@ -50,7 +50,7 @@ create table if not exists chat_reply_events (
 );
 
 -- An idempotency key belongs to the caller and names one turn for ever: it outlives the turn's row above.
-create table if not exists idempotency_keys (
+create table if not exists public.idempotency_keys (
   company_id text not null,
   platform text not null,
   user_id text not null,
@@ -63,29 +63,29 @@ create table if not exists idempotency_keys (
   primary key (company_id, platform, user_id, key)
 );
 
-alter table chat_turns enable row level security;
+alter table public.chat_turns enable row level security;
 
-alter table chat_turns force row level security;
+alter table public.chat_turns force row level security;
 
-drop policy if exists tenant on chat_turns;
+drop policy if exists tenant on public.chat_turns;
 
-create policy tenant on chat_turns
+create policy tenant on public.chat_turns
   using (company_id = current_setting('turnkeep.company_id', true) and platform = current_setting('turnkeep.platform', true));
 
-alter table chat_reply_events enable row level security;
+alter table public.chat_reply_events enable row level security;
 
-alter table chat_reply_events force row level security;
+alter table public.chat_reply_events force row level security;
 
-drop policy if exists tenant on chat_reply_events;
+drop policy if exists tenant on public.chat_reply_events;
 
-create policy tenant on chat_reply_events
+create policy tenant on public.chat_reply_events
   using (company_id = current_setting('turnkeep.company_id', true) and platform = current_setting('turnkeep.platform', true));
 
-alter table idempotency_keys enable row level security;
+alter table public.idempotency_keys enable row level security;
 
-alter table idempotency_keys force row level security;
+alter table public.idempotency_keys force row level security;
 
-drop policy if exists tenant on idempotency_keys;
+drop policy if exists tenant on public.idempotency_keys;
 
-create policy tenant on idempotency_keys
+create policy tenant on public.idempotency_keys
   using (company_id = current_setting('turnkeep.company_id', true) and platform = current_setting('turnkeep.platform', true));

@@ -3,10 +3,10 @@
 
 grant usage on schema public, turnkeep to turnkeep_app;
 
-grant select, insert, update on tenants, chat_sessions, chat_messages, idempotency_keys to turnkeep_app;
+grant select, insert, update on public.tenants, public.chat_sessions, public.chat_messages, public.idempotency_keys to turnkeep_app;
 
 -- The hot store is emptied by those who fill it.
-grant select, insert, update, delete on chat_turns, chat_reply_events to turnkeep_app;
+grant select, insert, update, delete on public.chat_turns, public.chat_reply_events to turnkeep_app;
 
 revoke execute on all functions in schema turnkeep from public;
 

@@ -20,7 +20,8 @@ export interface PostgresServer {
   close(): Promise<void>
 }
 
-const ROLE = 'turnkeep_test'
+/** As people call it; for this owner an unqualified name would mean the schema `turnkeep`. */
+const ROLE = 'turnkeep'
 
 // The package ends a process that has nothing left to do, and with 0, whatever its exit code was to be: a run with
 // failed tests would count as a good one. Here servers are closed in order; signals are left to the package.
