@@ -42,7 +42,8 @@ function announce({ address, uses }: Listening): void {
   console.log(`  page      ${address}/`)
   console.log(`  database  ${uses.database}`)
   console.log(`  model     ${uses.model}`)
-  console.log(`  state     ${relative(process.cwd(), dataDir) || '.'}\n`)
+  const below = relative(process.cwd(), dataDir)
+  console.log(`  state     ${below.startsWith('..') ? dataDir : below || '.'}\n`)
 }
 
 async function onSignal(): Promise<void> {
