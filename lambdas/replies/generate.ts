@@ -119,7 +119,8 @@ export async function* generate(
   }
 }
 
-function* tokens(text: string): Generator<ReplyEvent> {
+/** A text as events, each small enough for a row of the log. */
+export function* tokens(text: string): Generator<ReplyEvent> {
   for (let from = 0; from < text.length; ) {
     let to = Math.min(from + MAX_TOKEN_CHARACTERS, text.length)
     // Never between the halves of a pair.

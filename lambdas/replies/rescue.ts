@@ -1,9 +1,10 @@
 /** Ending the turn of a writer that is gone, once, whoever meets it first. */
-import { stowText } from '../messages/large-text.ts'
-import type { Locale, MessageRecord, NumberedEvent, Source, Tenant } from '../protocol.ts'
+import { readText, stowText } from '../messages/large-text.ts'
+import type { Locale, MessageRecord, NumberedEvent, ReplyEvent, Source, Tenant } from '../protocol.ts'
 import type { HotStore, TakenTurn } from '../services/hot-store.ts'
 import { estimateTokens } from './context.ts'
 import { type DurableServices, makeDurable } from './durable.ts'
+import { tokens } from './generate.ts'
 import type { Log } from './log.ts'
 import { stagePhrases } from './phrases.ts'
 import { answerRecord } from './records.ts'
@@ -29,14 +30,20 @@ export async function rescue(
   const { turn, saved } = taken
   const events = await readWhole(services.hotStore, tenant, messageId)
   const answer = await answerToEndWith(services, turn, saved, events)
-  const count = await services.hotStore.close(turn.lease, [], answer)
+  // A writer that was out of the log's reach may have saved more than the log has: its readers get the rest first.
+  const missing = missingFrom(events, await readText(services.bucket, answer))
+  const batches = missing.length > 0 ? [{ first: events.length, events: missing }] : []
+  const count = await services.hotStore.close(turn.lease, batches, answer)
   if (count === undefined) return false
   await makeDurable(services, turn.question ? [turn.question, answer] : [answer], log)
   const terminal = terminalOf(answer, count, localeOf(events))
   // A writer that could not save has already told its client so; then the log has its ending.
   const last = events.at(-1)
   const ended = last?.event.type === 'error' || last?.event.type === 'done'
-  await services.hotStore.finish(turn.lease, { id: ended && last ? last.id : events.length, event: terminal })
+  await services.hotStore.finish(turn.lease, {
+    id: ended && last ? last.id : events.length + missing.length,
+    event: terminal,
+  })
   services.count('TurnRescued')
   log.warn('turn rescued', { messageId, sessionId: turn.sessionId, state: turn.state, status: answer.status })
   return true
@@ -54,6 +61,12 @@ async function answerToEndWith(
   if (closed.content_key === null || (await bucket.get(closed.content_key)) !== undefined) return closed
   // Its writer died between pointing to the object and writing it; the log has the text.
   return stowText(bucket, { ...closed, content: textOf(events), content_key: null })
+}
+
+function missingFrom(events: readonly NumberedEvent[], text: string): ReplyEvent[] {
+  const logged = textOf(events)
+  const ended = events.some(({ event }) => event.type === 'done' || event.type === 'error')
+  return !ended && text.startsWith(logged) ? [...tokens(text.slice(logged.length))] : []
 }
 
 const textOf = (events: readonly NumberedEvent[]): string =>
