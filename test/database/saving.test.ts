@@ -7,6 +7,20 @@ import type { Database } from '../../lambdas/services/database.ts'
 import { onBothEngines, startTestDatabase, type TestDatabase } from '../harness/database.ts'
 import { conversation, record } from '../harness/records.ts'
 
+function countingCalls(database: Database): { database: Database; calls(): number } {
+  let calls = 0
+  return {
+    calls: () => calls,
+    database: {
+      ...database,
+      call: (...parameters) => {
+        calls += 1
+        return database.call(...parameters)
+      },
+    },
+  }
+}
+
 onBothEngines('saving', (engine) => {
   let database: TestDatabase
   beforeAll(async () => {
@@ -141,39 +155,25 @@ onBothEngines('saving', (engine) => {
   })
 
   test('a batch of many tenants is one call, and each row lands in its own tenant', async () => {
-    let calls = 0
-    const counting: Database = {
-      ...database.app,
-      call: (...parameters) => {
-        calls += 1
-        return database.app.call(...parameters)
-      },
-    }
+    const counting = countingCalls(database.app)
     const items = Array.from({ length: 60 }, (_, index) => ({
       id: String(index),
       records: [record({ company_id: `tenant ${index % 20}` })],
     }))
-    expect(await saveItems(counting, items)).toEqual([])
-    expect(calls).toBe(1)
+    expect(await saveItems(counting.database, items)).toEqual([])
+    expect(counting.calls()).toBe(1)
     for (let index = 0; index < 20; index += 1) expect(await rowsOf(`tenant ${index}`)).toHaveLength(3)
   })
 
   test('a batch above the request limit is split, and nothing of it is lost', async () => {
-    let calls = 0
-    const counting: Database = {
-      ...database.app,
-      call: (...parameters) => {
-        calls += 1
-        return database.app.call(...parameters)
-      },
-    }
+    const counting = countingCalls(database.app)
     const items = Array.from({ length: 300 }, (_, index) => ({
       id: String(index),
       records: [record({ company_id: 'large batch', content: '"'.repeat(12_000) })],
     }))
-    expect(await saveItems(counting, items)).toEqual([])
-    expect(calls).toBeGreaterThan(1)
-    expect(calls).toBeLessThan(12)
+    expect(await saveItems(counting.database, items)).toEqual([])
+    expect(counting.calls()).toBeGreaterThan(1)
+    expect(counting.calls()).toBeLessThan(12)
     const rows = await database.inTenant('large batch', 'select count(*)::int as n from chat_messages')
     expect(rows).toEqual([{ n: 300 }])
   })
