@@ -1,5 +1,6 @@
 import { join, resolve } from 'node:path'
 import { SQSClient } from '@aws-sdk/client-sqs'
+import { resources as allResources, type Resources } from '../../lib/resources.ts'
 import { type ScriptedModel, startScriptedModel } from '../model/scripted-model.ts'
 import { startDataApi } from './data-api.ts'
 import { createDevIssuer, DEV_AUDIENCE, DEV_ISSUER, type DevIssuer } from './dev-issuer.ts'
@@ -7,7 +8,6 @@ import { type EventSourceMapping, startEventSourceMapping } from './event-source
 import { startFrontDoor } from './front-door.ts'
 import { type Postgres, startPostgres } from './postgres.ts'
 import { type QueueAndBucket, startQueueAndBucket } from './queue-and-bucket.ts'
-import { resources as allResources, type Resources } from './resources.ts'
 import { type RuntimeApi, startRuntimeApi } from './runtime-api.ts'
 
 const ROOT = resolve(import.meta.dirname, '../..')

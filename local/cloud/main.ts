@@ -7,9 +7,9 @@
  */
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { resources as allResources, type Resources } from '../../lib/resources.ts'
 import { lockDirectory } from '../lock-directory.ts'
 import { type Cloud, type ModelSettings, startCloud } from './cloud.ts'
-import { resources as allResources, type Resources } from './resources.ts'
 
 /** A cloud that lost its supervisor a moment ago may still be closing. */
 const LOCK_WAIT_MS = 10_000

@@ -2,8 +2,8 @@ import { findPackageJSON } from 'node:module'
 import { dirname, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { buildApp, type FauxqsServer } from 'fauxqs'
+import type { Resources } from '../../lib/resources.ts'
 import { groupCommits, type Persistence as Writing } from './group-commit.ts'
-import type { Resources } from './resources.ts'
 
 const REGION = 'us-east-1'
 const ACCOUNT = '000000000000' // fauxqs's own

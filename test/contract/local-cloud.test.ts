@@ -10,9 +10,9 @@ import {
   SQSClient,
 } from '@aws-sdk/client-sqs'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
+import { resources as allResources, type Resources } from '../../lib/resources.ts'
 import { type Cloud, startCloud } from '../../local/cloud/cloud.ts'
 import { type QueueAndBucket, startQueueAndBucket } from '../../local/cloud/queue-and-bucket.ts'
-import { resources as allResources, type Resources } from '../../local/cloud/resources.ts'
 import { forkFunctions, kill, told } from '../fixtures/functions-process.ts'
 
 /** The product's queues, buckets and feeding, with fixtures in place of its handlers. */

@@ -1,5 +1,5 @@
 /** The product as the drills run it: short leases, the drill's model, and a proxy that can hurt every call. */
-import { type Resources, resources } from '../../local/cloud/resources.ts'
+import { type Resources, resources } from '../../lib/resources.ts'
 import { startTurnkeep, type Turnkeep, type TurnkeepOptions } from '../harness/turnkeep.ts'
 import { drillModel } from './drill-model.ts'
 import { createFaultProxy, type FaultProxy } from './fault-proxy.ts'

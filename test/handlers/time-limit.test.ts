@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { resources } from '../../local/cloud/resources.ts'
+import { resources } from '../../lib/resources.ts'
 import { startTurnkeep, type Turnkeep } from '../harness/turnkeep.ts'
 
 /** Lambda would end the function after 17 s; 15 s before that the answer must be ended properly. */

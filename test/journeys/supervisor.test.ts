@@ -6,8 +6,8 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
+import type { Resources } from '../../lib/resources.ts'
 import { startPostgres } from '../../local/cloud/postgres.ts'
-import type { Resources } from '../../local/cloud/resources.ts'
 
 const START = resolve(import.meta.dirname, '../../local/start.ts')
 const HANDLERS = resolve(import.meta.dirname, '../fixtures/handlers')

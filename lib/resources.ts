@@ -1,6 +1,6 @@
 /**
- * What the local cloud is made of, as data: what the CDK template says for the real one. A handler's file is
- * relative to the root of the repository and exports `handler`.
+ * What an environment is made of, as data: the stacks make it in AWS, and the cloud on one machine is made of the
+ * same. A handler's file is relative to the root of the repository and exports `handler`.
  */
 export type FunctionResource = {
   handler: string
@@ -8,6 +8,9 @@ export type FunctionResource = {
   /** How its Function URL answers; absent where it has none. */
   url?: 'streaming' | 'buffered'
 }
+
+/** CPU comes with memory: 1,769 MB are one core. */
+type Deployed = { functions: Record<string, FunctionResource & { memoryMb: number }> }
 
 export type QueueResource = {
   visibilitySeconds: number
@@ -36,19 +39,24 @@ export type Resources = {
   schedules: ScheduleResource[]
   buckets: string[]
   routes: Route[]
-  /** Functions that must succeed, in this order, before the front door opens. */
+  /** Functions that must succeed, in this order, before any other is used. */
   startup: string[]
 }
 
 const FOURTEEN_DAYS_SECONDS = 14 * 24 * 3600 // the longest that SQS keeps a message
 
-export const resources: Resources = {
+export const resources: Resources & Deployed = {
   functions: {
-    chat: { handler: 'lambdas/handlers/chat.ts', timeoutSeconds: 900, url: 'streaming' },
-    api: { handler: 'lambdas/handlers/api.ts', timeoutSeconds: 30, url: 'buffered' },
-    persist: { handler: 'lambdas/handlers/persist.ts', timeoutSeconds: 60 },
-    maintain: { handler: 'lambdas/handlers/maintain.ts', timeoutSeconds: 240 },
-    migrate: { handler: 'lambdas/handlers/migrate.ts', timeoutSeconds: 300 },
+    // Streams as long as Lambda lets it; a core's share that parses and logs tokens without falling behind.
+    chat: { handler: 'lambdas/handlers/chat.ts', timeoutSeconds: 900, memoryMb: 1024, url: 'streaming' },
+    // The database may take 20 s to wake up.
+    api: { handler: 'lambdas/handlers/api.ts', timeoutSeconds: 30, memoryMb: 512, url: 'buffered' },
+    // A statement may take 45 s. A batch is at most 6 MB, held a few times over while it is parsed and split.
+    persist: { handler: 'lambdas/handlers/persist.ts', timeoutSeconds: 60, memoryMb: 512 },
+    // Ends before its next run begins.
+    maintain: { handler: 'lambdas/handlers/maintain.ts', timeoutSeconds: 240, memoryMb: 512 },
+    // Many statements, one call each, of which none takes longer than 45 s.
+    migrate: { handler: 'lambdas/handlers/migrate.ts', timeoutSeconds: 300, memoryMb: 256 },
   },
   queues: {
     'turns-dead': { visibilitySeconds: 30, retentionSeconds: FOURTEEN_DAYS_SECONDS },
@@ -67,7 +75,7 @@ export const resources: Resources = {
       batchSize: 1000,
       windowSeconds: 1,
       reportBatchItemFailures: true,
-      maxConcurrency: 2, // the least that AWS allows, and all that one machine's database wants
+      maxConcurrency: 2, // the least that AWS allows, and all that one small database wants
     },
   ],
   schedules: [{ function: 'maintain', everySeconds: 300 }],
@@ -79,17 +87,4 @@ export const resources: Resources = {
     { path: '/api/*', function: 'api' },
   ],
   startup: ['migrate'],
-}
-
-/** The function that a request is for; undefined where no route matches. */
-export function route(routes: Route[], path: string): string | undefined {
-  return routes.find((candidate) => matches(candidate.path, path))?.function
-}
-
-function matches(pattern: string, path: string): boolean {
-  const wanted = pattern.split('/')
-  const given = path.split('/')
-  const openEnded = wanted.at(-1) === '*'
-  if (openEnded ? given.length < wanted.length : given.length !== wanted.length) return false
-  return wanted.every((segment, index) => segment === '*' || segment === given[index])
 }
