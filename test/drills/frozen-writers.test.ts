@@ -27,6 +27,8 @@ let cloud: DrillCloud
 let writer: ChildProcess
 let writersDoor: Turnstile
 let othersDoor: Turnstile
+/** Shut while a reader is to be the one who rescues: the watch ends in `persist`. */
+let watchsDoor: Turnstile
 beforeAll(async () => {
   cloud = await startDrillCloud({
     name: 'frozen',
@@ -35,6 +37,8 @@ beforeAll(async () => {
       othersDoor = await startTurnstile(functions.chat.runtimeApi)
       writersDoor = await startTurnstile(functions.chat.runtimeApi)
       functions.chat.runtimeApi = othersDoor.address
+      watchsDoor = await startTurnstile(functions.persist.runtimeApi)
+      functions.persist.runtimeApi = watchsDoor.address
       return { TURNKEEP_FUNCTIONS: JSON.stringify(functions) }
     },
   })
@@ -46,6 +50,7 @@ afterAll(async () => {
   writer?.kill('SIGCONT')
   writersDoor?.close()
   othersDoor?.close()
+  watchsDoor?.close()
   await cloud.close()
 })
 
@@ -100,13 +105,15 @@ test('a writer that is frozen past its lease and woken after its rescue changes 
         throw new Error(`${name}: never frozen, ${JSON.stringify(refused ?? events.at(-1))}`)
       }),
     ])
-    // Every other time a reader is there to meet the lapsed lease; otherwise the watch does.
+    // Every other time a reader alone is there to meet the lapsed lease; otherwise the watch does.
     const reader = round % 2 === 0 ? read(cloud.as(), messageId) : undefined
+    if (reader) watchsDoor.shut()
     const state = async () =>
       (
         await cloud.rows<{ state: string }>(`select state from chat_turns where message_id = '${messageId}'`)
       )[0]?.state
     await expect.poll(state, { timeout: 20_000, message: name }).toBe('finished')
+    watchsDoor.open()
     wake()
     const writersClient = await asked
     cloud.proxy.decide = passAll
