@@ -1,7 +1,7 @@
 /** The list of conversations, newest activity first, and the ones that have been opened. */
 import type { Locale, Session } from '../lambdas/protocol.ts'
 import type { Api } from './api.ts'
-import { type Conversation, openConversation } from './conversation.ts'
+import { type Conversation, openConversation } from './conversation/conversation.ts'
 import { type Failure, failureOf } from './failure.ts'
 import { newId } from './id.ts'
 import { type Signal, signal } from './store.ts'

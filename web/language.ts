@@ -1,6 +1,7 @@
 /** Every word the page says, in each language it speaks. */
 import type { Locale, ReplyErrorCode } from '../lambdas/protocol.ts'
 import type { FailureCode } from './failure.ts'
+import type { SignInProblem } from './sign-in/problem.ts'
 
 const english = {
   appName: 'Turnkeep',
@@ -70,6 +71,27 @@ const english = {
   endFailed: 'The conversation was not ended.',
   listFailed: 'The list could not be loaded.',
   loadFailed: 'The conversation could not be loaded.',
+
+  signIn: 'Sign in',
+  signInAgain: 'Sign in again',
+  signOut: 'Sign out',
+  signingIn: 'Signing in',
+  later: 'Later',
+  otherAccount: 'Use another account',
+  signedOutTitle: 'You are signed out',
+  signedOutText: 'Your conversations are kept. Nothing of them is left in this browser.',
+  signInFailedTitle: 'You could not be signed in',
+  signInEndedTitle: 'Your sign-in has ended',
+  signInEndedText: 'Sign in again to go on. What you have written stays, and so does an answer on its way.',
+  rejectedTitle: 'This account cannot be used here',
+  rejectedText:
+    'You are signed in, but the account is not set up for this service. Ask whoever looks after it, or use another account.',
+  signInProblems: {
+    unreachable: 'The sign-in service cannot be reached. Check your network and try again.',
+    denied: 'The sign-in was cancelled or refused.',
+    stale: 'This sign-in has expired, or it was started somewhere else. Please start again.',
+    failed: 'The sign-in service did not accept the request.',
+  } satisfies Record<SignInProblem, string>,
 
   tokenTitle: 'Sign in',
   tokenText: 'Paste an access token (JWT) from your identity provider. It is kept until you close this tab.',
@@ -173,6 +195,27 @@ const korean: Words = {
   endFailed: '대화를 종료하지 못했습니다.',
   listFailed: '대화 목록을 불러오지 못했습니다.',
   loadFailed: '대화를 불러오지 못했습니다.',
+
+  signIn: '로그인',
+  signInAgain: '다시 로그인',
+  signOut: '로그아웃',
+  signingIn: '로그인하는 중',
+  later: '나중에',
+  otherAccount: '다른 계정 사용',
+  signedOutTitle: '로그아웃되었습니다',
+  signedOutText: '나눈 대화는 그대로 보관됩니다. 이 브라우저에는 남아 있지 않습니다.',
+  signInFailedTitle: '로그인하지 못했습니다',
+  signInEndedTitle: '로그인이 만료되었습니다',
+  signInEndedText: '계속하려면 다시 로그인해 주세요. 작성하던 내용과 진행 중인 답변은 그대로 유지됩니다.',
+  rejectedTitle: '이 계정으로는 이용할 수 없습니다',
+  rejectedText:
+    '로그인은 되었지만 이 서비스를 이용하도록 등록되지 않은 계정입니다. 담당자에게 문의하거나 다른 계정을 사용해 주세요.',
+  signInProblems: {
+    unreachable: '로그인 서비스에 연결할 수 없습니다. 네트워크를 확인하고 다시 시도해 주세요.',
+    denied: '로그인이 취소되었거나 거부되었습니다.',
+    stale: '만료되었거나 다른 곳에서 시작한 로그인입니다. 처음부터 다시 시도해 주세요.',
+    failed: '로그인 서비스가 요청을 받아들이지 않았습니다.',
+  },
 
   tokenTitle: '로그인',
   tokenText: '인증 서비스에서 받은 액세스 토큰(JWT)을 붙여 넣으세요. 이 탭을 닫을 때까지만 보관합니다.',

@@ -14,13 +14,30 @@ export function read<T>(key: string, store: Storage = localStorage): T | null {
   }
 }
 
+let isSealed = false
+
+/** Nothing more is kept across tabs before the page is loaded again, whatever is still going on in it. */
+export const seal = (): void => {
+  isSealed = true
+}
+
 /** Stores a value; null removes it. */
 export function write(key: string, value: unknown, store: Storage = localStorage): void {
   try {
+    if (isSealed && store === localStorage) return
     if (value === null) store.removeItem(PREFIX + key)
     else store.setItem(PREFIX + key, JSON.stringify(value))
   } catch {
     // Full or forbidden: the value lives on in memory.
+  }
+}
+
+/** Removes everything that the page has kept across tabs. */
+export function forget(): void {
+  try {
+    for (const key of Object.keys(localStorage)) if (key.startsWith(PREFIX)) localStorage.removeItem(key)
+  } catch {
+    // Forbidden: then there is nothing either.
   }
 }
 

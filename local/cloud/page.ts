@@ -2,6 +2,8 @@ import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { extname, resolve, sep } from 'node:path'
+import type { PageSettings } from '../../lambdas/protocol.ts'
+import { securityHeaders } from '../../lib/page-headers.ts'
 import { sendError } from './http-answers.ts'
 
 const CONTENT_TYPES: Record<string, string> = {
@@ -17,21 +19,14 @@ const CONTENT_TYPES: Record<string, string> = {
   '.txt': 'text/plain; charset=utf-8',
 }
 
-const SECURITY_HEADERS = {
-  'content-security-policy':
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; " +
-    "font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'",
-  'x-content-type-options': 'nosniff',
-  'referrer-policy': 'no-referrer',
-  'x-frame-options': 'DENY',
-  'cross-origin-opener-policy': 'same-origin',
-}
+/** Without a deployment there is no sign-in: the page uses tokens for development. */
+const NO_SETTINGS = Buffer.from('{}')
 
 export function isPagePath(path: string): boolean {
-  return path === '/' || path.startsWith('/assets/')
+  return path === '/' || path === '/settings.json' || path.startsWith('/assets/')
 }
 
-/** Serves a built page from `directory`: index.html and what is below assets/, nothing else. */
+/** Serves a built page from `directory`: index.html, settings.json and what is below assets/, nothing else. */
 export async function servePage(
   directory: string | undefined,
   path: string,
@@ -43,12 +38,16 @@ export async function servePage(
     return sendError(response, 'method_not_allowed', 'Only GET and HEAD are allowed here.')
   }
   const file = directory && fileOf(directory, path)
-  const content = file && (await readFile(file).catch(() => undefined))
-  if (!content) return sendError(response, 'not_found', 'There is nothing at this address.')
+  const settings = directory && (await settingsIn(directory))
+  const content = path === '/settings.json' ? settings : file && (await contentOf(file))
+  if (!file || !settings || !content) {
+    return sendError(response, 'not_found', 'There is nothing at this address.')
+  }
 
   const etag = `"${createHash('sha256').update(content).digest('base64url').slice(0, 27)}"`
+  const { signIn }: PageSettings = JSON.parse(String(settings))
   // no-cache: a browser keeps it and asks whether it changed; a build keeps its file names.
-  const headers = { ...SECURITY_HEADERS, etag, 'cache-control': 'no-cache' }
+  const headers = { ...securityHeaders(signIn), etag, 'cache-control': 'no-cache' }
   if (request.headers['if-none-match'] === etag) {
     response.writeHead(304, headers).end()
     return
@@ -61,10 +60,16 @@ export async function servePage(
   response.end(request.method === 'HEAD' ? undefined : content)
 }
 
+const contentOf = (file: string): Promise<Buffer | undefined> => readFile(file).catch(() => undefined)
+
+const settingsIn = async (directory: string): Promise<Buffer> =>
+  (await contentOf(resolve(directory, 'settings.json'))) ?? NO_SETTINGS
+
 /** Undefined for a path that leads out of the directory, encoded or not. */
 function fileOf(directory: string, path: string): string | undefined {
   const root = resolve(directory)
   if (path === '/') return resolve(root, 'index.html')
+  if (path === '/settings.json') return resolve(root, 'settings.json')
   try {
     const decoded = decodeURIComponent(path)
     if (decoded.includes('\0')) return undefined

@@ -1,35 +1,32 @@
 /** The page in a real browser, on the real local process; only the model is scripted. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync } from 'node:fs'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { type Browser, type BrowserContextOptions, chromium, type Locator, type Page } from 'playwright-core'
-import { afterAll, afterEach, beforeAll, beforeEach, expect, onTestFinished, test } from 'vitest'
+import type { Browser, BrowserContextOptions, Page } from 'playwright-core'
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
 import type { Message } from '../../lambdas/protocol.ts'
 import { type Script, type ScriptedModel, startScriptedModel } from '../../local/model/scripted-model.ts'
+import {
+  answers,
+  ask,
+  button,
+  chromiumPath,
+  completed,
+  composer,
+  ENGLISH,
+  KOREAN,
+  launchChromium,
+  newVisit,
+  PHONE,
+  questions,
+  shown,
+  type Visit,
+} from '../harness/browser.ts'
 import { clientOf } from '../harness/client.ts'
 
 const START = resolve(import.meta.dirname, '../../local/start.ts')
-/** Chromium talks to its maker unless told not to, and cannot make a sandbox inside most containers. */
-const BROWSER_ARGUMENTS = [
-  '--no-sandbox',
-  '--disable-gpu',
-  '--disable-quic',
-  '--no-first-run',
-  '--disable-background-networking',
-  '--disable-component-update',
-  '--disable-sync',
-]
-const KOREAN: BrowserContextOptions = { locale: 'ko-KR', viewport: { width: 1280, height: 800 } }
-const ENGLISH: BrowserContextOptions = { ...KOREAN, locale: 'en-US' }
-const PHONE: BrowserContextOptions = {
-  locale: 'ko-KR',
-  viewport: { width: 390, height: 844 },
-  isMobile: true,
-  hasTouch: true,
-}
 /** Of the functions: so soon after they were killed the answer is rescued. */
 const LEASE_SECONDS = 2
 /** A model that asks for more patience than this is not there. */
@@ -37,20 +34,12 @@ const FIRST_TOKEN_MS = 2_500
 /** A lease, a start of the functions and the page's own pauses, on a slow machine. */
 const RESCUED_MS = 20_000
 
-/** Runs in the page. */
-const REPORT_REFUSALS = `document.addEventListener('securitypolicyviolation', (event) =>
-  console.error('refused: ' + event.violatedDirective + ' ' + event.blockedURI))`
-
 /** Keeps every text that the last answer ever showed; runs in the page. */
 const RECORD_ANSWER = `window.drawn = []
 new MutationObserver(() => {
   const text = [...document.querySelectorAll('.answer .markdown')].at(-1)?.textContent
   if (text !== undefined && text !== drawn.at(-1)) drawn.push(text)
 }).observe(document, { subtree: true, childList: true, characterData: true })`
-
-const executable = [process.env.CHROMIUM_PATH, '/usr/bin/chromium', chromium.executablePath()].find(
-  (path) => path !== undefined && existsSync(path),
-)
 
 let stateDir: string
 let model: ScriptedModel
@@ -61,18 +50,18 @@ let browser: Browser
 const scripts = new Map<string, Script>()
 
 beforeAll(async () => {
-  if (executable === undefined) return
+  if (chromiumPath === undefined) return
   stateDir = await mkdtemp(join(tmpdir(), 'turnkeep-page-'))
   model = await startScriptedModel({
     tokenDelayMs: 5,
     respond: ({ messages }) => scripts.get(messages.at(-1)?.content ?? '') ?? { content: 'ok' },
   })
   ;({ process: turnkeep, address } = await startTurnkeep())
-  browser = await chromium.launch({ executablePath: executable, args: BROWSER_ARGUMENTS })
+  browser = await launchChromium()
 })
 
 afterAll(async () => {
-  if (executable === undefined) return
+  if (chromiumPath === undefined) return
   await browser?.close()
   if (turnkeep?.exitCode === null) {
     turnkeep.kill('SIGTERM')
@@ -83,7 +72,7 @@ afterAll(async () => {
 })
 
 beforeEach((context) => {
-  context.skip(executable === undefined, 'Chromium is missing: set CHROMIUM_PATH to run these')
+  context.skip(chromiumPath === undefined, 'Chromium is missing: set CHROMIUM_PATH to run these')
 })
 
 afterEach(() => scripts.clear())
@@ -114,45 +103,17 @@ async function startTurnkeep(): Promise<{ process: ChildProcess; address: string
   return { process: child, address: await ready.promise }
 }
 
-interface Visit {
-  page: Page
-  /** Errors on the console, exceptions, and what the content security policy refused. */
-  problems: string[]
-}
-
 /** A browser that has never been here before; unless the test says otherwise nothing may go wrong in it. */
 async function visit(options: BrowserContextOptions = KOREAN): Promise<Visit> {
-  const context = await browser.newContext(options)
-  onTestFinished(() => context.close())
-  const page = await context.newPage()
-  const problems: string[] = []
-  page.on('console', (message) => {
-    if (message.type() === 'error') problems.push(`${message.text()} (${message.location().url})`)
-  })
-  page.on('pageerror', (error) => problems.push(String(error.stack)))
-  await page.addInitScript({ content: REPORT_REFUSALS })
-  await page.addInitScript({ content: RECORD_ANSWER })
-  await page.goto(address)
-  return { page, problems }
+  const visited = await newVisit(browser, options)
+  await visited.page.addInitScript({ content: RECORD_ANSWER })
+  await visited.page.goto(address)
+  return visited
 }
 
-/** The texts as they are shown, one for each element. */
-const shown = async (locator: Locator): Promise<string[]> =>
-  (await locator.allInnerTexts()).map((text) => text.trim())
-
-const composer = (page: Page) => page.locator('.composer textarea')
-const questions = (page: Page) => page.locator('.question p')
-const answers = (page: Page) => page.locator('.answer .markdown')
 const conversations = (page: Page) => page.locator('.sidebar li')
-const completed = (page: Page) => page.locator('.answer[data-status=complete]')
 const failure = (page: Page) => page.locator('.failure')
 const reconnecting = (page: Page) => page.getByText('답변에 다시 연결하는 중')
-const button = (page: Page, name: string) => page.getByRole('button', { name, exact: true })
-
-async function ask(page: Page, question: string): Promise<void> {
-  await composer(page).fill(question)
-  await page.locator('.send').click()
-}
 
 /** As the server has them, of the conversation that is open. */
 async function storedAnswers(page: Page): Promise<Message[]> {

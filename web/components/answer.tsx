@@ -1,9 +1,9 @@
 /** An answer: saved, or still arriving. */
 import { useState } from 'preact/hooks'
 import type { Message } from '../../lambdas/protocol.ts'
+import type { Turn } from '../conversation/turn.ts'
 import { type Failure, plainFailure } from '../failure.ts'
 import { words } from '../language.ts'
-import type { Turn } from '../turn.ts'
 import { CopyButton } from './copy-button.tsx'
 import { FailureNote } from './failure-note.tsx'
 import { RetryIcon } from './icons.tsx'

@@ -1,15 +1,14 @@
 /** The frame: the list beside the open conversation, or over it where the screen is narrow. */
+import type { ComponentChildren } from 'preact'
 import { useEffect, useRef, useState } from 'preact/hooks'
+import type { Turn } from '../conversation/turn.ts'
 import type { Conversations } from '../conversations.ts'
-import type { Identity } from '../identity.ts'
 import { words } from '../language.ts'
 import type { Place } from '../place.ts'
 import { useSignal } from '../store.ts'
-import type { Turn } from '../turn.ts'
 import { ConversationView } from './conversation-view.tsx'
 import { ListIcon } from './icons.tsx'
 import { Sidebar } from './sidebar.tsx'
-import { TokenDialog } from './token-dialog.tsx'
 
 /** Where the list becomes a drawer; the style sheet has the same number. */
 const NARROW = '(max-width: 759px)'
@@ -27,11 +26,14 @@ function useMedia(query: string): boolean {
 
 interface Props {
   conversations: Conversations
-  identity: Identity
   place: Place
+  /** Who is signed in, below the list; absent where nobody signs in. */
+  account?: ComponentChildren
+  /** What may lie over everything. */
+  children?: ComponentChildren
 }
 
-export function App({ conversations, identity, place }: Props) {
+export function App({ conversations, place, account, children }: Props) {
   const openId = useSignal(place.open)
   const isNarrow = useMedia(NARROW)
   const [isDrawerOpen, setIsDrawerOpen] = useState(false)
@@ -107,7 +109,9 @@ export function App({ conversations, identity, place }: Props) {
         onNew={startNew}
         onOpened={closeDrawer}
         onClose={closeDrawer}
-      />
+      >
+        {account}
+      </Sidebar>
       {isDrawer && (
         <button
           type="button"
@@ -138,7 +142,7 @@ export function App({ conversations, identity, place }: Props) {
           <ListIcon />
         </button>
       </ConversationView>
-      <TokenDialog identity={identity} />
+      {children}
     </div>
   )
 }

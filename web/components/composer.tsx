@@ -2,8 +2,8 @@
 
 import type { TargetedKeyboardEvent, TargetedMouseEvent } from 'preact'
 import { useEffect, useRef } from 'preact/hooks'
-import type { Conversation } from '../conversation.ts'
-import { canSend, runningTurn } from '../conversation-state.ts'
+import type { Conversation } from '../conversation/conversation.ts'
+import { canSend, runningTurn } from '../conversation/state.ts'
 import { words } from '../language.ts'
 import { useSignal } from '../store.ts'
 import { SendIcon, StopIcon } from './icons.tsx'

@@ -104,6 +104,11 @@ export const AlertIcon = () => (
     <path d="M10 6.5v4M10 13.4v.1" />
   </Icon>
 )
+export const LeaveIcon = () => (
+  <Icon>
+    <path d="M8 16.5H5A1.5 1.5 0 0 1 3.5 15V5A1.5 1.5 0 0 1 5 3.5h3M12.5 6.5 16 10l-3.5 3.5M16 10H8" />
+  </Icon>
+)
 
 /** The product's mark: a turn that is kept. */
 export const Mark = () => (

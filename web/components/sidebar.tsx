@@ -1,7 +1,7 @@
 /** The list of conversations. */
-import type { TargetedKeyboardEvent } from 'preact'
+import type { ComponentChildren, TargetedKeyboardEvent } from 'preact'
 import type { Session } from '../../lambdas/protocol.ts'
-import { isEnded } from '../conversation-state.ts'
+import { isEnded } from '../conversation/state.ts'
 import type { Conversations } from '../conversations.ts'
 import { words } from '../language.ts'
 import { addressOf } from '../place.ts'
@@ -54,9 +54,12 @@ interface Props {
   onNew(): void
   onOpened(): void
   onClose(): void
+  /** Stands below the list. */
+  children?: ComponentChildren
 }
 
-export function Sidebar({ conversations, openId, isHidden, onNew, onOpened, onClose }: Props) {
+export function Sidebar(props: Props) {
+  const { conversations, openId, isHidden, onNew, onOpened, onClose, children } = props
   const list = useSignal(conversations.list)
   return (
     <aside class="sidebar" id="sidebar" inert={isHidden} aria-label={words.conversations}>
@@ -111,6 +114,7 @@ export function Sidebar({ conversations, openId, isHidden, onNew, onOpened, onCl
           </button>
         )}
       </nav>
+      {children}
     </aside>
   )
 }

@@ -1,11 +1,11 @@
 /** Asks for a token, where none can be made. It cannot be closed: without one there is nothing to show. */
 import { useEffect, useRef, useState } from 'preact/hooks'
-import type { Identity } from '../identity.ts'
+import type { GivenToken } from '../given-token.ts'
 import { words } from '../language.ts'
 import { useSignal } from '../store.ts'
 import { AlertIcon, Mark } from './icons.tsx'
 
-export function TokenDialog({ identity }: { identity: Identity }) {
+export function TokenDialog({ identity }: { identity: GivenToken }) {
   const asking = useSignal(identity.asking)
   return asking === 'no' ? null : <TokenForm wasRefused={asking === 'again'} onToken={identity.give} />
 }

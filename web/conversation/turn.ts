@@ -1,7 +1,7 @@
 /** A question on its way and the answer that comes back: what is known of it, and how each event changes that. */
-import type { Message, NumberedEvent, ReplyEvent, Source } from '../lambdas/protocol.ts'
-import type { Question } from './api.ts'
-import type { Failure } from './failure.ts'
+import type { Message, NumberedEvent, ReplyEvent, Source } from '../../lambdas/protocol.ts'
+import type { Question } from '../api.ts'
+import type { Failure } from '../failure.ts'
 
 /**
  * sending: the request is out and nothing came back. streaming: events arrive. reconnecting: the connection was lost,

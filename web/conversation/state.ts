@@ -1,7 +1,7 @@
 /** What the page knows of one conversation, and what follows from it. */
-import type { Message, Session } from '../lambdas/protocol.ts'
+import type { Message, Session } from '../../lambdas/protocol.ts'
+import type { Failure } from '../failure.ts'
 import { branchThrough, newestBranch, pathTo } from './branch.ts'
-import type { Failure } from './failure.ts'
 import type { Turn } from './turn.ts'
 
 export interface ConversationState {

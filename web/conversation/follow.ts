@@ -2,9 +2,9 @@
  * Follows one reply to its end over as many connections as it takes. Events are applied by their numbers, so that none
  * is shown twice and none is missing, whatever connection brings it.
  */
-import type { Api, Reply } from './api.ts'
-import { ApiError, type Failure, failureOf, plainFailure } from './failure.ts'
-import { pause } from './network.ts'
+import type { Api, Reply } from '../api.ts'
+import { ApiError, type Failure, failureOf, plainFailure } from '../failure.ts'
+import { pause } from '../network.ts'
 import { applied, isTerminal, type TerminalEvent, type Turn } from './turn.ts'
 
 /** Each wait is twice the one before, and up to a half of it is left to chance: many clients lost the same server. */
