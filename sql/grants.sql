@@ -11,3 +11,6 @@ grant select, insert, update, delete on public.chat_turns, public.chat_reply_eve
 revoke execute on all functions in schema turnkeep from public;
 
 grant execute on all functions in schema turnkeep to turnkeep_app;
+
+-- For the owner alone. Others could do nothing with it: it runs with the rights of its caller.
+revoke execute on function turnkeep.set_login(text, text, text) from turnkeep_app;

@@ -97,6 +97,11 @@ create table public.tenants (
   platform text not null,
   created_at timestamp with time zone not null default now()
 );
+create table turnkeep.logins (
+  login text not null,
+  secret_version text not null,
+  changed_at timestamp with time zone not null default now()
+);
 create table turnkeep.migrations (
   name text not null,
   checksum text not null,
@@ -116,6 +121,7 @@ alter table public.chat_sessions add CHECK (((satisfaction_score >= 1) AND (sati
 alter table public.chat_turns add PRIMARY KEY (company_id, platform, message_id);
 alter table public.chat_turns add CHECK ((state = ANY (ARRAY['running'::text, 'closing'::text, 'finished'::text])));
 alter table public.idempotency_keys add PRIMARY KEY (company_id, platform, user_id, key);
+alter table turnkeep.logins add PRIMARY KEY (login);
 alter table turnkeep.migrations add PRIMARY KEY (name);
 alter table public.tenants add CHECK ((company_id <> ''::text));
 alter table public.tenants add PRIMARY KEY (company_id, platform);
@@ -158,8 +164,10 @@ create policy tenant on tenants using ((company_id = current_setting('turnkeep.c
 -- operations
 
 -- append_events(p_company_id text, p_platform text, p_message_id uuid, p_epoch integer, p_lease_seconds double precision, p_batches jsonb) returns TABLE(held boolean, stop_requested boolean)
+-- change_other_login(p_login text, p_verifier text, p_secret_version text) returns boolean
 -- change_session(p_company_id text, p_platform text, p_owner text, p_id uuid, p_changes jsonb) returns SETOF chat_sessions
 -- close_turn(p_company_id text, p_platform text, p_message_id uuid, p_epoch integer, p_lease_seconds double precision, p_batches jsonb, p_answer jsonb) returns integer
+-- count_users(p_limit integer) returns TABLE(active integer, monthly integer)
 -- create_session(p_company_id text, p_platform text, p_session jsonb) returns SETOF chat_sessions
 -- delete_message(p_company_id text, p_platform text, p_owner text, p_message_id uuid) returns boolean
 -- end_session(p_company_id text, p_platform text, p_owner text, p_id uuid, p_purge boolean) returns boolean
@@ -173,6 +181,7 @@ create policy tenant on tenants using ((company_id = current_setting('turnkeep.c
 -- leave_feedback(p_company_id text, p_platform text, p_owner text, p_message_id uuid, p_score integer, p_comment text) returns boolean
 -- list_messages(p_company_id text, p_platform text, p_owner text, p_session_id uuid, p_thread_id text, p_descending boolean, p_after_sequence integer, p_after_id uuid, p_limit integer, p_bytes integer) returns TABLE(kind text, body jsonb)
 -- list_sessions(p_company_id text, p_platform text, p_owner text, p_active boolean, p_before_active timestamp with time zone, p_before_id uuid, p_limit integer) returns SETOF chat_sessions
+-- login_stands(p_login text, p_secret_version text) returns boolean
 -- may_touch(p_company_id text, p_platform text, p_owner text, p_message_id uuid) returns boolean
 -- newest_answer(p_company_id text, p_platform text, p_session_id uuid, p_thread_id text) returns SETOF chat_messages
 -- open_turn(p_company_id text, p_platform text, p_request jsonb) returns TABLE(kind text, body jsonb)
@@ -181,6 +190,7 @@ create policy tenant on tenants using ((company_id = current_setting('turnkeep.c
 -- reopen_turn(p_company_id text, p_platform text, p_request jsonb) returns TABLE(kind text, body jsonb)
 -- request_stop(p_company_id text, p_platform text, p_owner text, p_message_id uuid) returns TABLE(state text, lapsed boolean)
 -- save_messages(p_records jsonb) returns integer
+-- set_login(p_login text, p_verifier text, p_secret_version text) returns boolean
 -- set_tenant(p_company_id text, p_platform text) returns void
 -- sweep_turns(p_company_id text, p_platform text) returns void
 -- take_over_turn(p_company_id text, p_platform text, p_message_id uuid, p_lease_seconds double precision) returns TABLE(kind text, body jsonb)

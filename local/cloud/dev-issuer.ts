@@ -1,11 +1,18 @@
-import { createHash } from 'node:crypto'
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { calculateJwkThumbprint, exportJWK, generateKeyPair, importJWK, type JWK, SignJWT } from 'jose'
 
-/** Without a port, so that tokens outlive a restart on another one. */
-export const DEV_ISSUER = 'http://turnkeep.local'
-export const DEV_AUDIENCE = 'turnkeep'
+/** What tokens say of themselves, and under which names they say who their holder is. */
+export type TokenShape = {
+  issuer: string
+  audience: string
+  claims: { userId: string; companyId: string; platform: string; role: string }
+}
+export const DEV_TOKENS: TokenShape = {
+  issuer: 'http://turnkeep.local', // without a port, so that tokens outlive a restart on another one
+  audience: 'turnkeep',
+  claims: { userId: 'sub', companyId: 'company_id', platform: 'platform', role: 'role' },
+}
 const ALGORITHM = 'ES256'
 const LIFETIME = '12h' // a working day
 const KEY_FILE = 'issuer-key.json'
@@ -15,28 +22,34 @@ export type Caller = { companyId: string; platform: string; userId: string; role
 
 /** Stands for the identity provider of a real deployment. */
 export type DevIssuer = {
+  issuer: string
   sign(caller: Caller): Promise<string>
   /** The public half only. */
   jwks: { keys: JWK[] }
-  /** What the functions sign resume links with; derived, so that there is one secret to keep. */
-  resumeSecret: string
 }
 
 /** The key is made at first start and kept in `dataDir`; without one it lives in memory. */
-export async function createDevIssuer(dataDir?: string): Promise<DevIssuer> {
+export async function createDevIssuer(
+  dataDir?: string,
+  { issuer, audience, claims }: TokenShape = DEV_TOKENS,
+): Promise<DevIssuer> {
   const secret = dataDir ? await readOrMake(dataDir) : await makeKey()
   const key = await importJWK(secret, ALGORITHM)
   const kid = await calculateJwkThumbprint(secret)
-  const { kty, crv, x, y, d } = secret as Required<JWK>
+  const { kty, crv, x, y } = secret as Required<JWK>
   return {
-    resumeSecret: createHash('sha256').update(`resume ${d}`).digest('base64url'),
+    issuer,
     jwks: { keys: [{ kty, crv, x, y, kid, alg: ALGORITHM, use: 'sig' }] },
     sign: ({ companyId, platform, userId, role }) =>
-      new SignJWT({ company_id: companyId, platform, role })
+      new SignJWT({
+        [claims.userId]: userId,
+        [claims.companyId]: companyId,
+        [claims.platform]: platform,
+        [claims.role]: role,
+      })
         .setProtectedHeader({ alg: ALGORITHM, kid, typ: 'JWT' })
-        .setSubject(userId)
-        .setIssuer(DEV_ISSUER)
-        .setAudience(DEV_AUDIENCE)
+        .setIssuer(issuer)
+        .setAudience(audience)
         .setIssuedAt()
         .setExpirationTime(LIFETIME)
         .sign(key),

@@ -53,7 +53,7 @@ end $$;
 -- Opens a turn: the one conditional write before any other effect. In this order it
 --   claims the idempotency key, finds or makes the session, takes the thread, and places the question.
 -- Rows come back by kind:
---   turn     {session_id, created, epoch, question, answer_sequence_number, opened_at}, followed by
+--   turn     {session_id, created, known (it was there, and not expired), epoch, question, answer_sequence_number, opened_at}, followed by
 --   history  the messages before the question, newest first;
 --   claimed  {body_matches, session_id, user_message_id, message_id}: the key names a turn already;
 --   lapsed   {message_id}: a turn in the way has lost its writer; rescue it and come again. Nothing was changed;
@@ -169,7 +169,7 @@ begin
   end;
 
   return query select 'turn', jsonb_build_object(
-    'session_id', v_session_id, 'created', v_created, 'epoch', 1, 'question', v_question,
+    'session_id', v_session_id, 'created', v_created, 'known', not v_created and v_session.expires_at > v_now, 'epoch', 1, 'question', v_question,
     'answer_sequence_number', v_position + 1, 'opened_at', v_now);
   return query select 'history', to_jsonb(m) from turnkeep.history(
     p_company_id, p_platform, v_parent.id, (p_request ->> 'history_count')::integer, (p_request ->> 'history_bytes')::integer) m;

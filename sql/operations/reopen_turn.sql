@@ -53,7 +53,7 @@ begin
   where s.company_id = p_company_id and s.platform = p_platform and s.id = v_session.id;
 
   return query select 'turn', jsonb_build_object(
-    'session_id', v_session.id, 'created', false, 'epoch', 1,
+    'session_id', v_session.id, 'created', false, 'known', v_session.expires_at > v_now, 'epoch', 1,
     'question', to_jsonb(v_question) || jsonb_build_object('user_id', v_session.user_id),
     'answer_sequence_number', v_question.sequence_number + 1, 'opened_at', v_now);
   return query select 'history', to_jsonb(m) from turnkeep.history(

@@ -1,8 +1,9 @@
-import { readFile } from 'node:fs/promises'
-import { resolve } from 'node:path'
+import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { migrate, readSqlFiles } from '../../lambdas/migrations/migrate.ts'
-import { splitStatements } from '../../lambdas/services/sql-text.ts'
+import * as sqlText from '../../lambdas/services/sql-text.ts'
 import { onBothEngines, startTestDatabase, type TestDatabase } from '../harness/database.ts'
 import { describeSchema } from '../harness/schema.ts'
 
@@ -27,7 +28,7 @@ onBothEngines('the migrations', (engine) => {
   test('cut short at any statement are completed by the next run', async () => {
     const files = await readSqlFiles(SQL)
     const statements = [...files.numbered, ...files.repeatable].flatMap(({ text }) =>
-      splitStatements(text),
+      sqlText.splitStatements(text),
     ).length
     const fresh = await startTestDatabase(engine, 'cut')
     try {
@@ -41,8 +42,8 @@ onBothEngines('the migrations', (engine) => {
             return fresh.owner.execute<Row>(sql, values)
           },
         }
-        await expect(migrate(dying, files, splitStatements)).rejects.toThrow('killed')
-        await migrate(fresh.owner, files, splitStatements)
+        await expect(migrate(dying, files, sqlText)).rejects.toThrow('killed')
+        await migrate(fresh.owner, files, sqlText)
       }
       expect(await describeSchema((sql) => fresh.owner.execute(sql))).toBe(
         await readFile(resolve(SQL, 'schema.sql'), 'utf8'),
@@ -50,16 +51,101 @@ onBothEngines('the migrations', (engine) => {
     } finally {
       await fresh.close()
     }
-  })
+  }, 60_000)
 
   test('refuse a numbered file that was edited after it was applied', async () => {
     const files = await readSqlFiles(SQL)
     const [first, ...rest] = files.numbered
     if (first === undefined) throw new Error('there are no migrations')
     const edited = { ...files, numbered: [{ ...first, checksum: 'other' }, ...rest] }
-    await expect(migrate(database.owner, edited, splitStatements)).rejects.toThrow(
+    await expect(migrate(database.owner, edited, sqlText)).rejects.toThrow(
       `${first.name} was edited after it was applied`,
     )
+  })
+
+  /** The migrations with more files, by their names. */
+  async function withFiles(files: Record<string, string>) {
+    const directory = await mkdtemp(join(tmpdir(), 'turnkeep-sql-'))
+    await cp(SQL, directory, { recursive: true })
+    for (const [name, text] of Object.entries(files)) await writeFile(join(directory, name), text)
+    const read = await readSqlFiles(directory)
+    await rm(directory, { recursive: true })
+    return read
+  }
+  const exists = async (table: string) => {
+    const [row] = await database.owner.execute<{ there: boolean }>(
+      'select to_regclass(:table) is not null as there',
+      { table },
+    )
+    return row?.there
+  }
+
+  test('that lose data are refused before anything is applied, file and statement named', async () => {
+    const files = await withFiles({
+      '9001_harmless.sql': 'create table if not exists public.early (a int);',
+      '9002_cleaning.sql': `select 1;\n\ndrop table if exists public.chat_messages;\n\ntruncate tenants;`,
+    })
+    const refusal = expect.stringMatching(
+      /^Nothing was applied.*9002_cleaning\.sql: drop table if exists public\.chat_messages; 9002_cleaning\.sql: truncate tenants$/,
+    )
+    await expect(migrate(database.owner, files, sqlText)).rejects.toMatchObject({ message: refusal })
+    expect([await exists('public.early'), await exists('public.chat_messages')]).toEqual([false, true])
+  })
+
+  test('that lose data and say why are applied', async () => {
+    await database.owner.execute('create table public.outworn (a int)')
+    const files = await withFiles({
+      '9003_outworn.sql':
+        '-- loses data: nothing has written to it for a year\ndrop table if exists public.outworn;',
+    })
+    expect(await migrate(database.owner, files, sqlText)).toContain('9003_outworn.sql')
+    expect(await exists('public.outworn')).toBe(false)
+  })
+
+  test('of an older version succeed on a newer schema, leave alone what they do not know, and the newer come back', async () => {
+    const operation = (answer: number) =>
+      `create or replace function turnkeep.has_lapsed_days() returns integer language sql as $$ select ${answer} $$;`
+    const older = await withFiles({ 'operations/zz_known.sql': operation(1) })
+    const newer = await withFiles({
+      '9004_newer.sql': 'create table if not exists public.newer (a int);',
+      'operations/zz_known.sql': operation(2),
+      'operations/zz_new.sql':
+        'create or replace function turnkeep.is_newer() returns boolean language sql as $$ select true $$;',
+    })
+    const days = async () =>
+      (await database.owner.execute<{ n: number }>('select turnkeep.has_lapsed_days() as n'))[0]?.n
+    await migrate(database.owner, older, sqlText)
+    await migrate(database.owner, newer, sqlText)
+    await database.owner.execute('insert into public.newer values (1)')
+    expect(await days()).toBe(2)
+
+    expect(await migrate(database.owner, older, sqlText)).not.toContain('9004_newer.sql')
+    expect(await days()).toBe(1)
+    expect(
+      await database.app.execute('select turnkeep.is_newer() as newer, current_user::text as me'),
+    ).toEqual([{ newer: true, me: 'turnkeep_app_1' }])
+    expect(await database.owner.execute('select a from public.newer')).toEqual([{ a: 1 }])
+    expect(await migrate(database.owner, older, sqlText)).toEqual([])
+
+    expect(await migrate(database.owner, newer, sqlText)).toContain('operations/zz_known.sql')
+    expect(await days()).toBe(2)
+    for (const statement of [
+      'drop table public.newer',
+      'drop function turnkeep.has_lapsed_days(), turnkeep.is_newer()',
+    ])
+      await database.owner.execute(statement)
+  })
+
+  test('that are not there, or not all, are refused', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'turnkeep-sql-'))
+    const refused = () => expect(readSqlFiles(directory)).rejects
+    await refused().toThrow(`The SQL files of ${directory} cannot be read: ENOENT`)
+    await mkdir(join(directory, 'operations'))
+    await refused().toThrow('it holds no migrations')
+    await writeFile(join(directory, '0001_first.sql'), 'select 1')
+    await writeFile(join(directory, 'operations/one.sql'), 'select 1')
+    await refused().toThrow('grants.sql')
+    await rm(directory, { recursive: true })
   })
 
   test('leave the role of the functions without a table, a superpower or a way around row-level security', async () => {

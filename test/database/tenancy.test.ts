@@ -150,18 +150,23 @@ onBothEngines('a tenant', (engine) => {
     request_stop: () => ({ args: [{ text: null }, { uuid: running }], gets: [] }),
     take_over_turn: () => ({ args: [{ uuid: running }, { 'double precision': 1 }], gets: [] }),
   }
-  // These take no tenant as an argument of a stranger, make something new, or are parts of others; tried below.
+  // These take no tenant as an argument of a stranger, make something new, or are parts of others; tried below. Those
+  // of logins concern no tenant: logins.test.ts.
   const others = [
+    'change_other_login',
+    'count_users',
     'create_session',
     'ensure_saved',
     'find_message',
     'has_lapsed',
     'history',
     'lapsed_turns',
+    'login_stands',
     'may_touch',
     'newest_answer',
     'open_turn',
     'save_messages',
+    'set_login',
     'set_tenant',
     'sweep_turns',
     'unfinished_turns',
@@ -221,6 +226,13 @@ onBothEngines('a tenant', (engine) => {
       { company_id: 'acme', platform: 'web', message_id: running },
     ])
     expect(await database.app.execute('select count(*)::int as n from tenants')).toEqual([{ n: 0 }])
+  })
+
+  test('is counted among all users, and only the sum is told', async () => {
+    expect(await database.app.call('count_users', [{ integer: 100 }])).toEqual([
+      { active: expect.any(Number), monthly: expect.any(Number) },
+    ])
+    expect(await database.app.execute('select count(*)::int as n from chat_sessions')).toEqual([{ n: 0 }])
   })
 
   test('sees nothing where a query forgets the tenant, and may write nothing for another', async () => {
