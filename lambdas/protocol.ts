@@ -354,6 +354,62 @@ export const eventIdSchema = v.pipe(
 export const resumeSchema = v.object({ after: v.optional(v.string()), token: v.optional(v.string()) })
 export const purgeSchema = v.object({ purge: v.optional(flag, 'false') })
 
+// ---------------------------------------------------------------- what is measured
+
+/** Every metric and its unit. docs/runbook.md says what each means; dashboards and alarms are made of them. */
+export const metricUnits = {
+  /** From a request's arrival at the function until its first token may leave. */
+  TimeToFirstToken: 'Milliseconds',
+  /** From the call of the model to its first text, all attempts together. */
+  ModelTimeToFirstToken: 'Milliseconds',
+  /** From a request's arrival at the function until its last event may leave. */
+  AnswerTime: 'Milliseconds',
+  // Each answer is one of these, once: counted by whoever writes its last event into the reply log.
+  AnswersComplete: 'Count',
+  AnswersStopped: 'Count',
+  /** Kept as far as it came. */
+  AnswersInterrupted: 'Count',
+  /** Any other error: the model never spoke, nothing took the answer, or the fault is ours. */
+  AnswersFailed: 'Count',
+  /** A question held a watched word. */
+  WatchedWord: 'Count',
+
+  /** The hot store opened a turn: session, thread, history. */
+  SessionLookupTime: 'Milliseconds',
+  /** 1: the turn's session had been used within a day, so a cache would have had it. 0: it had not. */
+  KnownSession: 'Count',
+  /** One append to a reply log, acknowledged. */
+  LogAppendTime: 'Milliseconds',
+  /** An append failed, and the answer went on without its log. */
+  ReplyLogUnreachable: 'Count',
+
+  /** The queue refused, the spool took it. */
+  TurnSpooled: 'Count',
+  /** Neither took it: a client was told `not_saved`. */
+  TurnNotSaved: 'Count',
+  /** A writer was gone, and its turn was ended for it. */
+  TurnRescued: 'Count',
+  /** A record was refused for itself. */
+  RecordDeadLettered: 'Count',
+  /** How long a message had been there when its save was acknowledged, or has been when a save has failed. */
+  SaveLag: 'Milliseconds',
+  RecordsSaved: 'Count',
+  /** Users of all tenants in the last 5 minutes, and in the last 30 days. */
+  ActiveUsers: 'Count',
+  MonthlyUsers: 'Count',
+
+  /** One call that was answered, also where Postgres refused the statement. */
+  DataApiTime: 'Milliseconds',
+  /** One call that was not. */
+  DataApiErrors: 'Count',
+} as const satisfies Record<string, 'Count' | 'Milliseconds'>
+export type Metric = keyof typeof metricUnits
+
+/** Adds a value. Cheap: values are kept and leave together when an invocation ends. */
+export type Measure = (metric: Metric, value: number) => void
+/** Adds one, which leaves at once: for what is rare, and must be known also where the process dies next. */
+export type Count = (metric: Metric) => void
+
 // ---------------------------------------------------------------- what stands in the queue and in the database
 
 /**
@@ -385,20 +441,6 @@ export const messageRecordSchema = v.object({
 })
 export type MessageRecord = v.InferOutput<typeof messageRecordSchema>
 
-/** What is counted for alarms. */
-export type Metric =
-  /** The queue refused, the spool took it. */
-  | 'TurnSpooled'
-  /** Neither took it: a client was told `not_saved`. */
-  | 'TurnNotSaved'
-  /** A writer was gone, and its turn was ended for it. */
-  | 'TurnRescued'
-  /** A record was refused for itself. */
-  | 'RecordDeadLettered'
-  /** An answer went on without its log. */
-  | 'ReplyLogUnreachable'
-export type Count = (metric: Metric) => void
-
 /** A turn that runs, to be looked at again in case its writer dies. */
 const watchSchema = v.object({ companyId: v.string(), platform: v.string(), messageId: uuid })
 
@@ -417,3 +459,25 @@ export const queueMessageSchema = v.object({
   delaySeconds: v.optional(v.number()),
 })
 export type QueueMessage = v.InferOutput<typeof queueMessageSchema>
+
+// ---------------------------------------------------------------- what the page is told
+
+/** `/settings.json`, which the page asks for first. A deployment writes it; locally it is empty. */
+export interface PageSettings {
+  /** Absent: the local front door gives tokens, or a person pastes one. */
+  signIn?: OidcSignIn
+}
+
+/** Where people sign in: an OIDC issuer at which the page is a public client. */
+export interface OidcSignIn {
+  kind: 'oidc'
+  /** As in AUTH_ISSUER. */
+  issuer: string
+  clientId: string
+  /** Separated by spaces; `openid` is one of them. */
+  scope: string
+  /** Which of its tokens the API is sent: the one that AUTH_AUDIENCE and the CLAIM_ variables speak of. */
+  token: 'id' | 'access'
+  /** Origins other than the issuer's that have endpoints of it. Cognito's are on the domain of its user pool. */
+  origins?: string[]
+}

@@ -13,15 +13,17 @@ import { openAuthenticate } from '../runtime/authenticate.ts'
 import { authSettings, databaseSettings, readConfig } from '../runtime/config.ts'
 import { bufferedHandler, check, publicRoute, routing } from '../runtime/http.ts'
 import { openLogger } from '../runtime/logger.ts'
+import { openMetrics } from '../runtime/metrics.ts'
 import { openBucket } from '../services/bucket.ts'
 import { openDatabase } from '../services/database.ts'
 import { changeSession, createSession, endSession, getSession, listSessions } from '../sessions/sessions.ts'
 
-const config = readConfig([...authSettings, ...databaseSettings, 'contentBucket'])
+const config = readConfig([...authSettings, ...databaseSettings, 'contentBucket', 'metricsNamespace'])
 const log = openLogger('api')
+const { measure, flush } = openMetrics('api', config)
 const route = routing(log)
 const authenticate = openAuthenticate(config)
-const database = openDatabase(config)
+const database = openDatabase({ ...config, measure })
 const bucket = openBucket(config.contentBucket)
 
 const pathId = (call: { param(name: string): string }): string => check(uuidSchema, call.param('id'), 'id')
@@ -64,5 +66,5 @@ export const handler = bufferedHandler(
       return { status: 204 }
     }),
   ],
-  log,
+  { log, flush },
 )

@@ -17,11 +17,12 @@ import { follow, type Reader, readReply } from '../replies/follow.ts'
 import { type ReplyRequest, type ReplyServices, regenerate, reply } from '../replies/reply.ts'
 import { stop } from '../replies/stop.ts'
 import { waitForAnswer } from '../replies/wait.ts'
+import { holdsOneOf } from '../replies/watched-words.ts'
 import { openAuthenticate } from '../runtime/authenticate.ts'
 import { authSettings, databaseSettings, hotStoreSettings, readConfig } from '../runtime/config.ts'
 import { type Answer, type Call, check, type Identify, routing, streamingHandler } from '../runtime/http.ts'
 import { openLogger } from '../runtime/logger.ts'
-import { openCount } from '../runtime/metrics.ts'
+import { openMetrics } from '../runtime/metrics.ts'
 import { openResumeTokens } from '../runtime/resume-token.ts'
 import { eventStream, eventStreamHeaders } from '../runtime/server-sent-events.ts'
 import { shutdown } from '../runtime/shutdown.ts'
@@ -29,6 +30,7 @@ import { openBucket } from '../services/bucket.ts'
 import { openChatModel } from '../services/chat-model.ts'
 import { openDatabase } from '../services/database.ts'
 import { openPostgresHotStore } from '../services/postgres-hot-store.ts'
+import { openSecrets } from '../services/secrets.ts'
 import { openTurnQueue } from '../services/turn-queue.ts'
 import { ownedBy, requireOwnUserId } from '../sessions/sessions.ts'
 
@@ -45,27 +47,33 @@ const config = readConfig([
   'chatModel',
   'contentBucket',
   'historyTokens',
+  'metricsNamespace',
   'modelFirstTokenMs',
+  'modelKeySecretArn',
   'modelSilenceMs',
-  'openaiApiKey',
   'openaiBaseUrl',
-  'resumeSecret',
+  'resumeSecretArn',
   'systemPrompt',
   'turnsQueueUrl',
   'waitMs',
+  'watchedWords',
 ])
 const log = openLogger('chat')
+const { count, measure, flush } = openMetrics('chat', config)
 const route = routing(log)
 const authenticate = openAuthenticate(config)
-const resumeTokens = openResumeTokens(config.resumeSecret)
+const secrets = openSecrets({ modelKey: config.modelKeySecretArn, resume: config.resumeSecretArn })
+const resumeTokens = openResumeTokens(secrets.resume)
 const services: ReplyServices = {
-  hotStore: openPostgresHotStore(openDatabase(config), config),
+  hotStore: openPostgresHotStore(openDatabase({ ...config, measure }), config),
   queue: openTurnQueue(config.turnsQueueUrl),
   bucket: openBucket(config.contentBucket),
-  count: openCount('chat'),
+  count,
+  measure,
+  isWatched: holdsOneOf(config.watchedWords),
   model: openChatModel({
     baseUrl: config.openaiBaseUrl,
-    apiKey: config.openaiApiKey,
+    apiKey: secrets.modelKey,
     model: config.chatModel,
     answerTokens: config.answerTokens,
     firstTokenMs: config.modelFirstTokenMs,
@@ -191,5 +199,5 @@ export const handler = streamingHandler(
       return { status: running ? 202 : 200, body: { messageId: messageIdOf(call) } }
     }),
   ],
-  log,
+  { log, flush },
 )

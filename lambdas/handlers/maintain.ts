@@ -3,22 +3,30 @@ import middy from '@middy/core'
 import { type Maintained, maintain } from '../replies/maintain.ts'
 import { databaseSettings, hotStoreSettings, readConfig } from '../runtime/config.ts'
 import { openLogger } from '../runtime/logger.ts'
-import { openCount } from '../runtime/metrics.ts'
+import { openMetrics } from '../runtime/metrics.ts'
 import { openBucket } from '../services/bucket.ts'
 import { openDatabase } from '../services/database.ts'
 import { openPostgresHotStore } from '../services/postgres-hot-store.ts'
 import { openTurnQueue } from '../services/turn-queue.ts'
 
-const config = readConfig([...databaseSettings, ...hotStoreSettings, 'contentBucket', 'turnsQueueUrl'])
+const config = readConfig([
+  ...databaseSettings,
+  ...hotStoreSettings,
+  'contentBucket',
+  'metricsNamespace',
+  'turnsQueueUrl',
+])
 const log = openLogger('maintain')
+const { count, measure, flush } = openMetrics('maintain', config)
 const services = {
-  hotStore: openPostgresHotStore(openDatabase(config), config),
+  hotStore: openPostgresHotStore(openDatabase({ ...config, measure }), config),
   queue: openTurnQueue(config.turnsQueueUrl),
   bucket: openBucket(config.contentBucket),
-  count: openCount('maintain'),
+  count,
+  measure,
 }
 
-export const handler = middy<unknown, Maintained>().handler(async () => {
+export const handler = middy<unknown, Maintained>({ requestEnd: flush }).handler(async () => {
   const maintained = await maintain(services, log)
   log.info('put in order', { ...maintained })
   return maintained

@@ -4,31 +4,36 @@ import type { SQSBatchResponse, SQSEvent } from 'aws-lambda'
 import { deliver } from '../replies/deliver.ts'
 import { databaseSettings, hotStoreSettings, readConfig } from '../runtime/config.ts'
 import { openLogger } from '../runtime/logger.ts'
-import { openCount } from '../runtime/metrics.ts'
+import { openMetrics } from '../runtime/metrics.ts'
 import { openBucket } from '../services/bucket.ts'
 import { openDatabase } from '../services/database.ts'
 import { openPostgresHotStore } from '../services/postgres-hot-store.ts'
 import { openDeliveryDesk, openTurnQueue } from '../services/turn-queue.ts'
+import { openUserCount } from '../sessions/count-users.ts'
 
 const config = readConfig([
   ...databaseSettings,
   ...hotStoreSettings,
   'contentBucket',
+  'metricsNamespace',
   'turnsDeadQueueUrl',
   'turnsQueueUrl',
 ])
 const log = openLogger('persist')
-const database = openDatabase(config)
+const { count, measure, flush } = openMetrics('persist', config)
+const database = openDatabase({ ...config, measure })
 const services = {
   database,
   hotStore: openPostgresHotStore(database, config),
   queue: openTurnQueue(config.turnsQueueUrl),
   desk: openDeliveryDesk({ queueUrl: config.turnsQueueUrl, deadQueueUrl: config.turnsDeadQueueUrl }),
   bucket: openBucket(config.contentBucket),
-  count: openCount('persist'),
+  count,
+  measure,
+  countUsers: openUserCount(database, measure),
 }
 
-export const handler = middy<SQSEvent, SQSBatchResponse>().handler(async (event) => {
+export const handler = middy<SQSEvent, SQSBatchResponse>({ requestEnd: flush }).handler(async (event) => {
   const back = await deliver(
     services,
     event.Records.map((record) => ({

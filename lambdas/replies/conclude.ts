@@ -2,6 +2,7 @@
 import { pointerTo, stowText } from '../messages/large-text.ts'
 import type { MessageRecord, NumberedEvent } from '../protocol.ts'
 import type { OpenedTurn, TurnLease } from '../services/hot-store.ts'
+import { answerEnded } from './answer-ended.ts'
 import { makeDurable } from './durable.ts'
 import { follow, isTerminal } from './follow.ts'
 import type { Generated } from './generate.ts'
@@ -9,7 +10,7 @@ import type { Log } from './log.ts'
 import { answerRecord, placeOf } from './records.ts'
 import type { ReplyRequest } from './reply.ts'
 import type { RescueServices } from './rescue.ts'
-import { type Failure, failed, INTERRUPTED, terminalOf } from './terminal.ts'
+import { type Failure, failed, INTERRUPTED, type Terminal, terminalOf } from './terminal.ts'
 import type { Written } from './write-log.ts'
 
 /**
@@ -46,7 +47,7 @@ export async function* conclude(
   request: ReplyRequest,
   turn: OpenedTurn,
   lease: TurnLease,
-  { result, sent, unacknowledged, tail }: Written<Generated>,
+  { result, sent, unacknowledged, tail, spoken }: Written<Generated>,
 ): AsyncGenerator<NumberedEvent, void> {
   const { hotStore } = services
   const { log, locale } = request
@@ -78,31 +79,28 @@ export async function* conclude(
     logged = false
     log.warn('turn not closed', { messageId, error })
   }
+  if (!spoken && tail.some(({ event }) => event.type === 'token'))
+    services.measure('TimeToFirstToken', Date.now() - request.arrivedAt)
   yield* tail
   try {
     await makeDurable(services, [record], log)
   } catch (error) {
-    services.count('TurnNotSaved')
     log.error('answer not saved', { messageId, error })
     failure = { code: 'not_saved', retryable: true }
   }
-  const terminal: NumberedEvent = {
+  if (failure?.code === 'not_saved') services.count('TurnNotSaved')
+  const terminal = {
     id: sent + tail.length,
     event: failure ? failed(locale, messageId, failure) : terminalOf(record, sessionMessageCount, locale),
   }
-  log.info('turn ended', {
-    sessionId: turn.sessionId,
-    messageId,
-    outcome: failure?.code ?? result.finishReason,
-    model: result.model,
-    responseTime: record.response_time_ms,
-    promptTokens: result.promptTokens,
-    completionTokens: result.completionTokens,
-  })
-  if (logged && !(await end(services, lease, terminal, failure, log))) {
+  const ending = logged ? await end(services, lease, terminal, failure, log) : 'unreachable'
+  if (ending === 'taken over') {
     yield* relay(services, request, lease, terminal.id)
     return
   }
+  // Out of the log's reach, the answer is reported by whoever ends its turn there.
+  if (ending === 'logged') answerEnded(services, record, terminal.event, log)
+  services.measure('AnswerTime', Date.now() - request.arrivedAt)
   yield terminal
 }
 
@@ -124,21 +122,22 @@ async function stowed(
   }
 }
 
-/** Logs the terminal event. False: the turn was taken over meanwhile, and the log ends as its rescuer says. */
+/** Logs the terminal event. Where the turn was taken over meanwhile, the log ends as its rescuer says. */
 async function end(
   { hotStore }: RescueServices,
   lease: TurnLease,
-  terminal: NumberedEvent,
+  terminal: { id: number; event: Terminal },
   failure: Failure | undefined,
   log: Log,
-): Promise<boolean> {
+): Promise<'logged' | 'taken over' | 'unreachable'> {
   try {
-    if (failure?.code !== 'not_saved') return await hotStore.finish(lease, terminal)
+    if (failure?.code !== 'not_saved')
+      return (await hotStore.finish(lease, terminal)) ? 'logged' : 'taken over'
     // The turn stays closing: the log alone holds its answer, and whoever finds it next brings it to the queue.
     const { held } = await hotStore.append(lease, [{ first: terminal.id, events: [terminal.event] }])
-    return held
+    return held ? 'logged' : 'taken over'
   } catch (error) {
     log.warn('turn not finished in the log', { messageId: lease.messageId, error })
-    return true
+    return 'unreachable'
   }
 }

@@ -2,7 +2,7 @@
 import * as v from 'valibot'
 import { stowText } from '../messages/large-text.ts'
 import { type RefusedItem, type SaveItem, saveItems } from '../messages/save.ts'
-import { type QueueBody, queueBodySchema } from '../protocol.ts'
+import { type MessageRecord, type QueueBody, queueBodySchema } from '../protocol.ts'
 import type { Database } from '../services/database.ts'
 import type { WatchedTurn } from '../services/hot-store.ts'
 import type { Delivery, DeliveryDesk } from '../services/turn-queue.ts'
@@ -14,6 +14,8 @@ import { lookAfter } from './watch.ts'
 export interface DeliverServices extends RescueServices {
   database: Database
   desk: DeliveryDesk
+  /** Asked after a save. */
+  countUsers: (log: Log) => Promise<void>
 }
 
 /**
@@ -43,6 +45,7 @@ export async function deliver(
     .filter(({ body }) => body === undefined)
     .map(({ delivery }) => ({ id: delivery.id, reason: 'unreadable' }))
   const saved = await attempt(async () => saveItems(services.database, await stowed(services, saving)), log)
+  measureSaving(services, saving, saved?.result)
   const looked = await attempt(() => lookAfter(services, watched, log), log)
 
   const byId = new Map(deliveries.map((delivery) => [delivery.id, delivery]))
@@ -65,8 +68,27 @@ export async function deliver(
         )
       : []),
   ]
+  if (saved && saving.length > 0) await services.countUsers(log)
   log.info('batch delivered', { messages: deliveries.length, comingBack: back.length })
   return back
+}
+
+/** An answer's `created_at` is when its turn was opened; it was there to be saved when it had been written. */
+const madeAt = ({ created_at, response_time_ms }: MessageRecord): number =>
+  Date.parse(created_at) + (response_time_ms ?? 0)
+
+/** `refused` is undefined where Postgres cannot be reached: the lag then grows with each delivery that fails. */
+function measureSaving(
+  { measure }: DeliverServices,
+  items: readonly SaveItem[],
+  refused: readonly RefusedItem[] | undefined,
+): void {
+  const now = Date.now()
+  const dead = new Set(refused?.map(({ id }) => id))
+  const records = items.filter(({ id }) => !dead.has(id)).flatMap((item) => item.records)
+  // Two clocks: the records' is the database's.
+  for (const record of records) measure('SaveLag', Math.max(0, now - madeAt(record)))
+  if (refused && records.length > 0) measure('RecordsSaved', records.length)
 }
 
 function parse(text: string): QueueBody | undefined {

@@ -5,6 +5,7 @@ import {
   CodedError,
   type FinishReason,
   type Locale,
+  type Measure,
   type MessageStatus,
   type ReplyEvent,
   type ReplyStage,
@@ -23,6 +24,7 @@ import { type Failure, INTERRUPTED } from './terminal.ts'
 export interface GenerateServices {
   model: ChatModel
   bucket: Bucket
+  measure: Measure
   /** Passages for the question, best first. Absent: this environment has no knowledge to search. */
   search?: (tenant: Tenant, question: string, history: readonly StoredMessage[]) => Promise<Source[]>
 }
@@ -90,9 +92,13 @@ export async function* generate(
     yield status('answering')
     ending = { status: 'complete', finishReason: 'stop', failure: undefined }
     let durable = false
+    const askedAt = performance.now()
     for await (const part of services.model.stream(context.messages, signal)) {
-      if (!durable) await request.accepted
-      durable = true
+      if (!durable) {
+        if (part.type === 'text') services.measure('ModelTimeToFirstToken', performance.now() - askedAt)
+        await request.accepted
+        durable = true
+      }
       if (part.type === 'text') yield* tokens(text.add(part.content))
       else {
         ending.finishReason = part.finishReason

@@ -28,6 +28,8 @@ import { type RescueServices, rescue } from './rescue.ts'
 import { writeLog } from './write-log.ts'
 
 export interface ReplyServices extends GenerateServices, RescueServices {
+  /** Whether a question holds a watched word. */
+  isWatched: (question: string) => boolean
   /** Where a client may resume this reply, for as long as the link lives. */
   resumeUrl: (turn: OpenedTurn, messageId: string) => Promise<string>
 }
@@ -97,8 +99,12 @@ export async function* reply(services: ReplyServices, request: Asked): AsyncGene
           : { caller: caller.userId, key: idempotencyKey, bodyHash: hashOf(chat) },
     }),
   )
-  if (turn.outcome === 'opened') yield* answer(services, request, turn, messageId, async () => chat.message)
-  else yield* replay(services, request, turn)
+  if (turn.outcome === 'claimed') {
+    yield* replay(services, request, turn)
+    return
+  }
+  if (services.isWatched(chat.message)) services.count('WatchedWord')
+  yield* answer(services, request, turn, messageId, async () => chat.message)
 }
 
 /** Answers a question again that is there already; the new answer stands beside the others. */
@@ -127,7 +133,9 @@ async function opened<Turn extends { outcome: string }>(
   open: () => Promise<Turn | LapsedTurn>,
 ): Promise<Exclude<Turn, LapsedTurn>> {
   for (let rescues = 0; rescues <= MAX_RESCUES; rescues += 1) {
+    const askedAt = performance.now()
     const turn = await open()
+    services.measure('SessionLookupTime', performance.now() - askedAt)
     if (!isLapsed(turn)) return turn as Exclude<Turn, LapsedTurn>
     await rescue(services, caller, turn.messageId, log)
   }
@@ -144,6 +152,7 @@ async function* answer(
   question: () => Promise<string>,
 ): AsyncGenerator<NumberedEvent, void> {
   const { hotStore } = services
+  services.measure('KnownSession', turn.known ? 1 : 0)
   const tenant = { companyId: turn.question.company_id, platform: turn.question.platform }
   const lease: TurnLease = { tenant, messageId, epoch: turn.epoch }
   const stop = new AbortController()
@@ -180,8 +189,9 @@ async function* answer(
     onStop: () => stop.abort(new Error('asked to stop')),
     onAbandon: (reason) => abandon.abort(new Error(reason)),
     endBy: request.endBy,
+    arrivedAt: request.arrivedAt,
     log: request.log,
-    count: services.count,
+    measure: services.measure,
   })
   if (written.held) yield* conclude(services, request, turn, lease, written)
   else yield* relay(services, request, lease, written.sent)

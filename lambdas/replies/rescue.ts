@@ -1,7 +1,16 @@
 /** Ending the turn of a writer that is gone, once, whoever meets it first. */
 import { readText, stowText } from '../messages/large-text.ts'
-import type { Locale, MessageRecord, NumberedEvent, ReplyEvent, Source, Tenant } from '../protocol.ts'
+import type {
+  Locale,
+  Measure,
+  MessageRecord,
+  NumberedEvent,
+  ReplyEvent,
+  Source,
+  Tenant,
+} from '../protocol.ts'
 import type { HotStore, TakenTurn } from '../services/hot-store.ts'
+import { answerEnded } from './answer-ended.ts'
 import { estimateTokens } from './context.ts'
 import { type DurableServices, makeDurable } from './durable.ts'
 import { tokens } from './generate.ts'
@@ -12,6 +21,7 @@ import { terminalOf } from './terminal.ts'
 
 export interface RescueServices extends DurableServices {
   hotStore: HotStore
+  measure: Measure
 }
 
 /**
@@ -37,14 +47,15 @@ export async function rescue(
   if (count === undefined) return false
   await makeDurable(services, turn.question ? [turn.question, answer] : [answer], log)
   const terminal = terminalOf(answer, count, localeOf(events))
-  // A writer that could not save has already told its client so; then the log has its ending.
+  // A writer that could not save has already told its client so, and counted it; then the log has its ending.
   const last = events.at(-1)
   const ended = last?.event.type === 'error' || last?.event.type === 'done'
-  await services.hotStore.finish(turn.lease, {
+  const finished = await services.hotStore.finish(turn.lease, {
     id: ended && last ? last.id : events.length + missing.length,
     event: terminal,
   })
   services.count('TurnRescued')
+  if (finished && !ended) answerEnded(services, answer, terminal, log)
   log.warn('turn rescued', { messageId, sessionId: turn.sessionId, state: turn.state, status: answer.status })
   return true
 }

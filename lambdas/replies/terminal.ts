@@ -3,12 +3,14 @@ import type { Locale, MessageRecord, ReplyErrorCode, ReplyEvent } from '../proto
 import { errorPhrases, type Phrased } from './phrases.ts'
 import type { AnswerMetadata } from './records.ts'
 
+export type Terminal = Extract<ReplyEvent, { type: 'done' | 'error' }>
+
 export interface Failure {
   code: Extract<ReplyErrorCode, Phrased>
   retryable: boolean
 }
 
-export const failed = (locale: Locale, messageId: string, { code, retryable }: Failure): ReplyEvent => ({
+export const failed = (locale: Locale, messageId: string, { code, retryable }: Failure): Terminal => ({
   type: 'error',
   code,
   message: errorPhrases[locale][code],
@@ -24,7 +26,7 @@ type Answer = Pick<
 >
 
 /** `done` for a complete or stopped answer, `error` interrupted for an interrupted one. */
-export function terminalOf(answer: Answer, sessionMessageCount: number, locale: Locale): ReplyEvent {
+export function terminalOf(answer: Answer, sessionMessageCount: number, locale: Locale): Terminal {
   if (answer.status === 'interrupted') return failed(locale, answer.id, INTERRUPTED)
   const {
     promptTokens = 0,

@@ -2,7 +2,7 @@
  * The writer of a reply log: an event leaves for the client only after the log has acknowledged it. What is generated
  * meanwhile forms the next append, so a slow log makes batches larger and nothing else.
  */
-import type { Count, NumberedEvent, ReplyEvent } from '../protocol.ts'
+import type { Measure, NumberedEvent, ReplyEvent } from '../protocol.ts'
 import type { EventBatch, HotStore, LeaseState, TurnLease } from '../services/hot-store.ts'
 import type { Log } from './log.ts'
 
@@ -20,8 +20,10 @@ export interface WriterOptions {
   onAbandon: (reason: string) => void
   /** Milliseconds since the epoch. */
   endBy: number
+  /** When the question came, likewise. */
+  arrivedAt: number
   log: Log
-  count: Count
+  measure: Measure
 }
 
 export interface Written<Result> {
@@ -33,6 +35,8 @@ export interface Written<Result> {
   /** What the log has not acknowledged, oldest first; the last batch has not left either. */
   unacknowledged: EventBatch[]
   tail: NumberedEvent[]
+  /** A token is among what has left. */
+  spoken: boolean
 }
 
 const numbered = ({ first, events }: EventBatch): NumberedEvent[] =>
@@ -113,18 +117,18 @@ export async function* writeLog<Result>(
   hotStore: HotStore,
   lease: TurnLease,
   source: AsyncGenerator<ReplyEvent, Result>,
-  { onStop, onAbandon, endBy, log, count }: WriterOptions,
+  { onStop, onAbandon, endBy, arrivedAt, log, measure }: WriterOptions,
 ): AsyncGenerator<NumberedEvent, Written<Result>> {
   const incoming = drain(source)
   let unacknowledged: EventBatch[] = []
   let next = 0
-  let tokenSeen = false
+  let spoken = false
   let pacedFrom = 0
   let beatFrom = Date.now()
   let unreachableUntil = 0
   let overtaken = false
 
-  const firstTokenWaits = (): boolean => !tokenSeen && incoming.waiting.some(({ type }) => type === 'token')
+  const firstTokenWaits = (): boolean => !spoken && incoming.waiting.some(({ type }) => type === 'token')
   const dueInMs = (): number => {
     if (incoming.end || firstTokenWaits()) return 0
     return (incoming.waiting.length > 0 ? pacedFrom + hotStore.paceMs : beatFrom + HEARTBEAT_MS) - Date.now()
@@ -137,13 +141,16 @@ export async function* writeLog<Result>(
     beatFrom = Date.now()
     if (beatFrom >= endBy) onAbandon('its time is up')
     const batch: EventBatch = { first: next, events: incoming.take() }
-    tokenSeen ||= batch.events.some(({ type }) => type === 'token')
+    const speaks: boolean = !spoken && batch.events.some(({ type }) => type === 'token')
+    spoken ||= speaks
     next += batch.events.length
     if (batch.events.length > 0) unacknowledged.push(batch)
     if (!overtaken && Date.now() >= unreachableUntil) {
       try {
         pacedFrom = Date.now()
+        const appendedAt = performance.now()
         const state = await withDeadline(hotStore.append(lease, unacknowledged))
+        measure('LogAppendTime', performance.now() - appendedAt)
         unreachableUntil = 0
         // The log was out of reach, the client has more of this answer than any rescuer had: it ends without the log.
         overtaken = !state.held && unacknowledged.some(({ first }) => first < batch.first)
@@ -151,21 +158,29 @@ export async function* writeLog<Result>(
         if (!state.held && !overtaken) {
           onAbandon('the turn was taken over')
           await incoming.reading
-          return { result: result(incoming), held: false, sent: batch.first, unacknowledged: [], tail: [] }
+          return {
+            result: result(incoming),
+            held: false,
+            sent: batch.first,
+            unacknowledged: [],
+            tail: [],
+            spoken,
+          }
         }
         if (state.stopRequested) onStop()
       } catch (error) {
         unreachableUntil = Date.now() + RETRY_MS
-        count('ReplyLogUnreachable')
+        measure('ReplyLogUnreachable', 1)
         log.warn('reply log not reachable', { messageId: lease.messageId, error })
       }
     }
+    if (speaks) measure('TimeToFirstToken', Date.now() - arrivedAt)
     yield* numbered(batch)
   }
 
   const tail: EventBatch = { first: next, events: incoming.take() }
   if (tail.events.length > 0) unacknowledged.push(tail)
-  return { result: result(incoming), held: true, sent: next, unacknowledged, tail: numbered(tail) }
+  return { result: result(incoming), held: true, sent: next, unacknowledged, tail: numbered(tail), spoken }
 }
 
 function result<Result>(incoming: { end: { result: Result } | undefined }): Result {

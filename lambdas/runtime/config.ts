@@ -38,6 +38,16 @@ const wholeNumberOr = (
   },
 })
 
+/** Words between commas. */
+const wordsOr = (variable: string, fallback: string): Setting<string[]> => {
+  const parse = (value: string): string[] =>
+    value
+      .split(',')
+      .map((word) => word.trim())
+      .filter((word) => word !== '')
+  return { variable, fallback: parse(fallback), parse }
+}
+
 export const settings = {
   turnsQueueUrl: text('TURNS_QUEUE_URL'),
   turnsDeadQueueUrl: text('TURNS_DEAD_QUEUE_URL'),
@@ -52,7 +62,7 @@ export const settings = {
   /** Where the numbered SQL files lie; absent: beside the source. */
   sqlDirectory: optionalText('SQL_DIRECTORY'),
   /** Signs the links by which a client without headers resumes a reply. */
-  resumeSecret: text('RESUME_SECRET'),
+  resumeSecretArn: text('RESUME_SECRET_ARN'),
   authIssuer: text('AUTH_ISSUER'),
   authAudience: text('AUTH_AUDIENCE'),
   /** Absent: discovered at `<issuer>/.well-known/openid-configuration`. */
@@ -62,7 +72,8 @@ export const settings = {
   claimPlatform: textOr('CLAIM_PLATFORM', 'platform'),
   claimRole: textOr('CLAIM_ROLE', 'role'),
   openaiBaseUrl: optionalText('OPENAI_BASE_URL'),
-  openaiApiKey: text('OPENAI_API_KEY'),
+  /** The key itself, as it is. */
+  modelKeySecretArn: text('MODEL_KEY_SECRET_ARN'),
   chatModel: text('CHAT_MODEL'),
   systemPrompt: optionalText('SYSTEM_PROMPT'),
   /** Earlier messages that the model is given. 20 of the largest that stand in a row fit into one response. */
@@ -78,6 +89,9 @@ export const settings = {
   waitMs: wholeNumberOr('WAIT_MS', 100_000, { min: 10, max: 110_000 }),
   /** A writer that is silent for so long counts as dead: well above the 5 s that one slow append may take. */
   leaseSeconds: wholeNumberOr('LEASE_SECONDS', 10, { min: 1, max: 300 }),
+  metricsNamespace: textOr('METRICS_NAMESPACE', 'Turnkeep'),
+  /** Questions with one of these are counted: what users write when something is broken. A lone comma: none. */
+  watchedWords: wordsOr('WATCHED_WORDS', '오류,고장,문제'),
 } as const
 
 type SettingName = keyof typeof settings

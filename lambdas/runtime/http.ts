@@ -179,22 +179,32 @@ function respond(answer: Answer, requestId: string) {
   }
 }
 
+/** What every handler of a Function URL has. */
+export interface Observed {
+  log: Logger
+  /** Writes what the invocation has measured, at its very end. */
+  flush: () => void
+}
+
 /** A buffered Function URL's handler. */
-export function bufferedHandler(routes: readonly Route[], log: Logger) {
+export function bufferedHandler(routes: readonly Route[], { log, flush }: Observed) {
   const dispatch = routed(routes)
-  return middy<LambdaFunctionURLEvent, unknown, Error, Context>()
+  return middy<LambdaFunctionURLEvent, unknown, Error, Context>({ requestEnd: flush })
     .use(errorResponses(log))
     .handler(async (event, context) => respond(await dispatch(event, context), context.awsRequestId))
 }
 
 /** A streaming Function URL's handler. The invocation lasts until the answer's afterwards, also when nobody reads. */
-export function streamingHandler(routes: readonly Route[], log: Logger) {
+export function streamingHandler(routes: readonly Route[], { log, flush }: Observed) {
   const dispatch = routed(routes)
   const afterwards = new WeakMap<object, Promise<void>>()
   return middy<LambdaFunctionURLEvent, unknown, Error, Context>({
     executionMode: executionModeStreamifyResponse,
     // Awaited by middy once the body has been sent or its reader has gone.
-    requestEnd: ({ response }) => afterwards.get(response as object),
+    requestEnd: async ({ response }) => {
+      await afterwards.get(response as object)
+      flush()
+    },
   })
     .use(errorResponses(log))
     .handler(async (event, context) => {

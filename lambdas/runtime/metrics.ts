@@ -1,9 +1,33 @@
-/** Counts for alarms, as CloudWatch's embedded metric format on the function's own output. */
-import { Metrics, MetricUnit } from '@aws-lambda-powertools/metrics'
-import type { Count } from '../protocol.ts'
+/** What is measured, as CloudWatch's embedded metric format on the function's own output. */
+import { Metrics } from '@aws-lambda-powertools/metrics'
+import { type Count, type Measure, metricUnits } from '../protocol.ts'
+import type { Config } from './config.ts'
 
-export function openCount(serviceName: string): Count {
-  const metrics = new Metrics({ namespace: 'Turnkeep', serviceName: `turnkeep-${serviceName}` })
-  // Each by itself and at once: what is counted here is rare, and several invocations may share a process.
-  return (name) => metrics.singleMetric().addMetric(name, MetricUnit.Count, 1)
+export interface Metering {
+  count: Count
+  measure: Measure
+  /** Writes what was measured since; middy's `requestEnd`. */
+  flush: () => void
+}
+
+/**
+ * The only dimension is the function: a tenant would cost 0.30 USD a month for each metric. Several invocations may
+ * share a process; whichever ends first writes what all have measured so far, and each value leaves once. Values of
+ * one metric leave as an array, 100 at most, which is when Powertools writes by itself.
+ */
+export function openMetrics(
+  functionName: string,
+  { metricsNamespace }: Config<'metricsNamespace'>,
+): Metering {
+  const metrics = new Metrics({ namespace: metricsNamespace, serviceName: `turnkeep-${functionName}` })
+  return {
+    count: (name) => metrics.singleMetric().addMetric(name, metricUnits[name], 1),
+    measure(name, value) {
+      // What is no number must not fail what it measures; tenths of a millisecond are enough.
+      if (Number.isFinite(value)) metrics.addMetric(name, metricUnits[name], Math.round(value * 10) / 10)
+    },
+    flush() {
+      if (metrics.hasStoredMetrics()) metrics.publishStoredMetrics()
+    },
+  }
 }

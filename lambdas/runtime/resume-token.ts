@@ -13,17 +13,18 @@ export interface ResumeTokens {
 }
 
 /** Signed with a secret of its own, which bearer tokens may not use: neither kind passes for the other. */
-export function openResumeTokens(secret: string): ResumeTokens {
-  const key = new TextEncoder().encode(secret)
+export function openResumeTokens(secret: () => Promise<string>): ResumeTokens {
+  const readKey = async () => new TextEncoder().encode(await secret())
   return {
-    issue: ({ companyId, platform, userId }, messageId) =>
+    issue: async ({ companyId, platform, userId }, messageId) =>
       new SignJWT({ companyId, platform, messageId })
         .setProtectedHeader({ alg: 'HS256' })
         .setSubject(userId)
         .setAudience(AUDIENCE)
         .setExpirationTime(LIFE)
-        .sign(key),
+        .sign(await readKey()),
     async verify(token, messageId) {
+      const key = await readKey()
       const verified = await jwtVerify<{ companyId: string; platform: string; messageId: string }>(
         token,
         key,

@@ -29,7 +29,8 @@ export interface ChatModel {
 
 export interface ChatModelOptions {
   baseUrl?: string | undefined
-  apiKey: string
+  /** Asked before each request, since a key may be replaced while this lives. */
+  apiKey: () => Promise<string>
   model: string
   /** 0: no limit but the model's own. */
   answerTokens: number
@@ -56,12 +57,16 @@ function failure(cause: unknown): CodedError {
 }
 
 /** What may be logged of an endpoint's error: its words may quote the prompt. */
-const withoutContent = (cause: unknown): Error =>
-  cause instanceof APIError
-    ? new Error(
-        `the endpoint answered ${cause.status ?? 'nothing'} ${cause.code ?? cause.type ?? cause.name}`,
-      )
-    : (cause as Error)
+function withoutContent(cause: unknown): Error {
+  if (!(cause instanceof APIError)) return cause as Error
+  const answer = `${cause.status ?? 'nothing'} ${cause.code ?? cause.type ?? cause.name}`
+  if (cause.status !== 401) return new Error(`the endpoint answered ${answer}`)
+  // Also what is seen before anybody has set a key: the stack makes the secret with a value that is none.
+  return new Error(
+    `the endpoint refused the key (${answer}): put the model's key into the secret of MODEL_KEY_SECRET_ARN; ` +
+      'a new value is used within five minutes',
+  )
+}
 
 /** Aborts when nobody has called `touch` for a while. */
 function watchdog(firstMs: number, nextMs: number, bark: () => void) {

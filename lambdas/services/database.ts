@@ -10,7 +10,7 @@ import {
   RDSDataClient,
   type SqlParameter,
 } from '@aws-sdk/client-rds-data'
-import { CodedError, type Tenant } from '../protocol.ts'
+import { CodedError, type Measure, type Tenant } from '../protocol.ts'
 
 /** An argument by its type in Postgres. Objects travel as JSON text: the Data API has no array parameters. */
 export type Argument =
@@ -63,14 +63,16 @@ const field = (value: string | number | boolean | object | null): Field => {
   return { stringValue: JSON.stringify(value) }
 }
 
-// Classes of SQLSTATE that describe the server's state and not the statement: connection, resources, intervention.
-const TRANSIENT_SQL_STATES = /^(08|53|57|58|40)/
+// Classes of SQLSTATE that describe the server's state and not the statement: connection, resources, intervention; a
+// login that is refused, because its password is changing hands.
+const TRANSIENT_SQL_STATES = /^(08|28|40|53|57|58)/
 
 /** The API's errors that say nothing about the request; others with a client's fault are ours to mend. */
 const UNAVAILABLE = new Set([
   'DatabaseResumingException',
   'DatabaseUnavailableException',
   'InternalServerErrorException',
+  'SecretsErrorException',
   'ServiceUnavailableError',
   'StatementTimeoutException',
   'ThrottlingException',
@@ -87,16 +89,21 @@ function classify(error: unknown): Error {
   return new Error(`the Data API refused the request: ${name}`)
 }
 
+/** Whether an `unavailable` means that Postgres does not accept the login. */
+export const isLoginRefused = (error: unknown): boolean =>
+  error instanceof CodedError && /SQLState: 28/.test((error.cause as Error | undefined)?.message ?? '')
+
 export interface DatabaseOptions {
   databaseClusterArn: string
   databaseSecretArn: string
   databaseName: string
   /** Milliseconds to wait for a paused database. */
   wakingBudgetMs?: number
+  measure?: Measure
 }
 
 export function openDatabase(options: DatabaseOptions): Database {
-  const { wakingBudgetMs = WAKING_BUDGET_MS } = options
+  const { wakingBudgetMs = WAKING_BUDGET_MS, measure = () => undefined } = options
   const client = new RDSDataClient({
     maxAttempts: 3,
     requestHandler: { connectionTimeout: CONNECT_TIMEOUT_MS, requestTimeout: REQUEST_TIMEOUT_MS },
@@ -105,6 +112,7 @@ export function openDatabase(options: DatabaseOptions): Database {
   async function send<Row>(sql: string, parameters: SqlParameter[]): Promise<Row[]> {
     const givenUpAt = Date.now() + wakingBudgetMs
     for (;;) {
+      const calledAt = performance.now()
       try {
         const { formattedRecords } = await client.send(
           new ExecuteStatementCommand({
@@ -116,11 +124,16 @@ export function openDatabase(options: DatabaseOptions): Database {
             formatRecordsAs: 'JSON',
           }),
         )
+        measure('DataApiTime', performance.now() - calledAt)
         return formattedRecords ? JSON.parse(formattedRecords) : []
       } catch (error) {
         // A client fault to the SDK, so it does not retry: the database is being woken by this very request.
-        if ((error as Error).name !== 'DatabaseResumingException' || Date.now() > givenUpAt)
-          throw classify(error)
+        if ((error as Error).name !== 'DatabaseResumingException' || Date.now() > givenUpAt) {
+          const failure = classify(error)
+          if (failure instanceof RefusedStatement) measure('DataApiTime', performance.now() - calledAt)
+          else measure('DataApiErrors', 1)
+          throw failure
+        }
         await sleep(WAKING_RETRY_MS)
       }
     }

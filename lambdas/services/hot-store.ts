@@ -56,6 +56,8 @@ export interface OpenedTurn {
   outcome: 'opened'
   sessionId: string
   created: boolean
+  /** The session was there and had been used within a day: a cache would have held it. */
+  known: boolean
   epoch: number
   question: MessageRecord
   answerSequenceNumber: number

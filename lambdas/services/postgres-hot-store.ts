@@ -37,6 +37,7 @@ function toOpened(rows: Row[]): OpenedTurn | LapsedTurn {
   const [turn] = parseRows<{
     session_id: string
     created: boolean
+    known: boolean
     epoch: number
     question: MessageRecord
     answer_sequence_number: number
@@ -47,6 +48,7 @@ function toOpened(rows: Row[]): OpenedTurn | LapsedTurn {
     outcome: 'opened',
     sessionId: turn.session_id,
     created: turn.created,
+    known: turn.known,
     epoch: turn.epoch,
     question: turn.question,
     answerSequenceNumber: turn.answer_sequence_number,

@@ -93,6 +93,31 @@ export function firstWord(statement: string): string {
   return ''
 }
 
+/** A statement's code, for looking at: lower case, single spaces, no comments, and nothing between quotes. */
+export function codeOf(statement: string): string {
+  let code = ''
+  for (const { kind, text } of tokensOf(statement)) {
+    if (kind === 'quoted') code += quotesOf(text).join('')
+    else code += kind === 'space' || kind === 'comment' ? ' ' : text.toLowerCase()
+  }
+  return code.replace(/ +/g, ' ').trim()
+}
+
+/** What stands between quotes of any kind, in order, as it is written there. */
+export function quotedIn(statement: string): string[] {
+  return [...tokensOf(statement)]
+    .filter(({ kind }) => kind === 'quoted')
+    .map(({ text }) => {
+      const [open, close] = quotesOf(text)
+      return text.slice(open.length, text.length - close.length)
+    })
+}
+
+function quotesOf(quoted: string): [string, string] {
+  const [open = ''] = /^(?:[eE]?'|"|\$[^$]*\$)/.exec(quoted) ?? []
+  return [open, open.replace(/^[eE]/, '')]
+}
+
 const ROUTINE_HEAD = /^create (or replace )?(function|procedure)$/
 
 /** How deep a statement is in parentheses, or in the body of a routine that is written as plain SQL. */
