@@ -57,6 +57,8 @@ export const resources: Resources & Deployed = {
     maintain: { handler: 'lambdas/handlers/maintain.ts', timeoutSeconds: 240, memoryMb: 512 },
     // Many statements, one call each, of which none takes longer than 45 s.
     migrate: { handler: 'lambdas/handlers/migrate.ts', timeoutSeconds: 300, memoryMb: 256 },
+    // Four short steps, one invocation each; the database may have to wake up.
+    rotate: { handler: 'lambdas/handlers/rotate.ts', timeoutSeconds: 60, memoryMb: 256 },
   },
   queues: {
     'turns-dead': { visibilitySeconds: 30, retentionSeconds: FOURTEEN_DAYS_SECONDS },

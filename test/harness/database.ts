@@ -3,9 +3,10 @@ import { resolve } from 'node:path'
 import { describe } from 'vitest'
 import { migrate, readSqlFiles } from '../../lambdas/migrations/migrate.ts'
 import { type Database, openDatabase } from '../../lambdas/services/database.ts'
-import { splitStatements } from '../../lambdas/services/sql-text.ts'
+import * as sqlText from '../../lambdas/services/sql-text.ts'
 import { startDataApi } from '../../local/cloud/data-api.ts'
 import { startPostgres } from '../../local/cloud/postgres.ts'
+import { loginSecrets } from './login-secrets.ts'
 import { createDatabase, startPostgresServer } from './postgres-server.ts'
 
 export type Engine = 'embedded' | 'real'
@@ -20,13 +21,13 @@ export interface TestDatabase {
   close(): Promise<void>
 }
 
-const SQL = resolve(import.meta.dirname, '../../sql')
+export const SQL = resolve(import.meta.dirname, '../../sql')
 const ARN = 'arn:aws:secretsmanager:us-east-1:000000000000:secret:turnkeep'
 
 export async function startTestDatabase(engine: Engine, name: string): Promise<TestDatabase> {
   const server = engine === 'real' ? await startPostgresServer() : undefined
   const postgres = await startPostgres(server ? { databaseUrl: await createDatabase(server.url, name) } : {})
-  const dataApi = await startDataApi({ postgres })
+  const dataApi = await startDataApi({ postgres, secretOf: loginSecrets(postgres) })
   Object.assign(process.env, {
     AWS_REGION: 'us-east-1',
     AWS_ACCESS_KEY_ID: 'test',
@@ -40,7 +41,7 @@ export async function startTestDatabase(engine: Engine, name: string): Promise<T
       databaseName: 'turnkeep',
     })
   const owner = open('owner')
-  const run = async () => migrate(owner, await readSqlFiles(SQL), splitStatements)
+  const run = async () => migrate(owner, await readSqlFiles(SQL), sqlText)
   await run()
   await owner.execute(IN_TENANT)
   const app = open('app')

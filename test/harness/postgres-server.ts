@@ -45,11 +45,25 @@ export async function startPostgresServer(): Promise<PostgresServer> {
     url: server.url,
     async close() {
       if (--use.handles > 0) return
-      for (const name of use.databases)
-        await execute(server.url, `drop database if exists ${name} with (force)`)
+      for (const name of use.databases) await drop(server.url, name)
       inUse.delete(server.url)
       await server.close()
     },
+  }
+}
+
+const DROP_ATTEMPTS = 20
+const DROP_RETRY_MS = 250
+
+async function drop(url: string, name: string): Promise<void> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await execute(url, `drop database if exists ${name} with (force)`)
+    } catch (error) {
+      // An autovacuum worker is at it, which only a superuser may end; it is done soon.
+      if ((error as { code?: string }).code !== '42501' || attempt === DROP_ATTEMPTS) throw error
+      await sleep(DROP_RETRY_MS)
+    }
   }
 }
 

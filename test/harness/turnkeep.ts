@@ -6,6 +6,7 @@ import pg from 'pg'
 import { type Cloud, type CloudOptions, startCloud } from '../../local/cloud/cloud.ts'
 import { type ApiClient, clientOf, type Identity } from './client.ts'
 import { createDatabase, startPostgresServer } from './postgres-server.ts'
+import { record } from './recorded-calls.ts'
 
 const FUNCTIONS = resolve(import.meta.dirname, '../../local/functions/main.ts')
 
@@ -15,6 +16,19 @@ export interface TurnkeepOptions extends CloudOptions {
   /** Variables of the functions that differ from the local ones; some can be known only when the cloud is there. */
   environment?: Record<string, string> | ((cloud: Cloud) => Promise<Record<string, string>>)
   name?: string
+  /** How the functions are hosted; absent: all of them in one process. */
+  host?: Host
+}
+
+/** Starts processes that poll for the functions. Told the environment that all functions would have in common. */
+export type Host = (cloud: Cloud, environment: Record<string, string>) => HostProcess[]
+
+export interface HostProcess {
+  child: ChildProcess
+  /** Those that it runs, by name: what they were doing fails at once when it ends. */
+  functions: string[]
+  /** Resolves when it takes invocations. */
+  polling: Promise<unknown>
 }
 
 export interface Turnkeep {
@@ -41,11 +55,12 @@ export interface Turnkeep {
 export const ACME = { companyId: 'acme', platform: 'web' }
 
 export async function startTurnkeep(options: TurnkeepOptions = {}): Promise<Turnkeep> {
-  const { on = 'postgres', environment = {}, name = 'turnkeep', ...cloudOptions } = options
+  const { on = 'postgres', environment = {}, name = 'turnkeep', host = oneProcess, ...cloudOptions } = options
   const server = on === 'postgres' && !options.databaseUrl ? await startPostgresServer() : undefined
   const databaseUrl = options.databaseUrl ?? (server && (await createDatabase(server.url, name)))
   const cloud = await startCloud({
     scriptedModel: { tokenDelayMs: 0 },
+    gate: record,
     ...cloudOptions,
     ...(databaseUrl ? { databaseUrl } : {}),
   })
@@ -54,30 +69,27 @@ export async function startTurnkeep(options: TurnkeepOptions = {}): Promise<Turn
   let current: ChildProcess
   let output = ''
 
-  const startFunctions = async (more: Record<string, string> = {}): Promise<ChildProcess> => {
-    const child = fork(FUNCTIONS, {
-      execArgv: [],
-      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
-      env: {
-        PATH: process.env.PATH,
-        ...cloud.functionEnvironment,
-        POWERTOOLS_LOG_LEVEL: 'INFO',
-        ...variables,
-        ...more,
-      },
-    })
+  const watch = ({ child, functions }: HostProcess): Promise<never> => {
     for (const stream of [child.stdout, child.stderr])
       stream?.on('data', (chunk: Buffer) => {
         output += chunk
         if (process.env.TEST_LOGS) process.stderr.write(chunk)
       })
     children.add(child)
-    child.once('exit', () => {
-      children.delete(child)
-      cloud.runtimeApi.environmentEnded(Object.keys(cloud.runtimeApi.addresses))
+    return new Promise((_, reject) => {
+      child.once('exit', () => {
+        children.delete(child)
+        cloud.runtimeApi.environmentEnded(functions)
+        reject(new Error(`The process of ${functions} ended:\n${output.slice(-TOLD_OF_OUTPUT)}`))
+      })
     })
-    await once(child, 'message')
-    return child
+  }
+  const startFunctions = async (more: Record<string, string> = {}): Promise<ChildProcess> => {
+    const processes = host(cloud, { ...cloud.functionEnvironment, ...variables, ...more })
+    const ended = processes.map(watch)
+    for (const end of ended) end.catch(() => undefined)
+    await Promise.race([Promise.all(processes.map(({ polling }) => polling)), ...ended])
+    return processes[0]?.child as ChildProcess
   }
   const end = async (child: ChildProcess): Promise<void> => {
     if (child.exitCode !== null || child.signalCode !== null) return
@@ -107,6 +119,29 @@ export async function startTurnkeep(options: TurnkeepOptions = {}): Promise<Turn
       await server?.close()
     },
   }
+}
+
+/** Enough for the error that a process ended with. */
+const TOLD_OF_OUTPUT = 2_000
+
+/** As on a developer's machine. */
+const oneProcess: Host = (cloud, environment) => [
+  forkFunctions(Object.keys(cloud.runtimeApi.addresses), { POWERTOOLS_LOG_LEVEL: 'INFO', ...environment }),
+]
+
+/** TURNKEEP_FUNCTIONS says what it hosts. */
+export function forkFunctions(
+  functions: string[],
+  environment: Record<string, string>,
+  cwd?: string,
+): HostProcess {
+  const child = fork(FUNCTIONS, {
+    execArgv: [],
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+    env: { PATH: process.env.PATH, ...environment },
+    ...(cwd && { cwd }),
+  })
+  return { child, functions, polling: once(child, 'message') }
 }
 
 async function query<Row>(

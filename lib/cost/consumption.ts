@@ -1,0 +1,65 @@
+/** What an ordinary turn uses, as `npm run bench:turn` measures it: counts and bytes, which no machine changes. */
+
+export interface FunctionUse {
+  invocations: number
+  /** All of them together, on the machine that measured. */
+  ms: number
+  /** As CloudWatch Logs bills it: 26 bytes more for each line. */
+  logBytes: number
+}
+
+export interface Calls {
+  function: string
+  service: 'rds-data' | 'sqs' | 's3' | 'secretsmanager'
+  /** A database operation, or an action of the service. */
+  operation: string
+  calls: number
+  /** What is billed: 32 KB of the Data API, 64 KB of SQS, otherwise calls. */
+  units: number
+  requestBytes: number
+  responseBytes: number
+}
+
+export interface Traffic {
+  requests: number
+  /** From a request's first byte to its answer's last. */
+  ms: number
+  sentBytes: number
+  receivedBytes: number
+}
+
+export interface Consumption {
+  measured: { at: string; commit: string; node: string; machine: string; turns: number }
+  /** What a turn is here. */
+  turn: {
+    questionCharacters: number
+    answerCharacters: number
+    answerTokens: number
+    /** Between two tokens. */
+    tokenMs: number
+    /** Each conversation lists the user's sessions before its first turn and reads its messages after the last. */
+    turnsPerConversation: number
+  }
+  /** Everything below is one turn's share. */
+  functions: Record<string, FunctionUse>
+  calls: Calls[]
+  /** That the queue handed to persist. */
+  queueMessages: number
+  /** Between clients and the front door, with headers. */
+  viewer: Traffic
+  /** Between chat and the model's endpoint. */
+  model: Traffic
+  database: {
+    /** Tables and indexes, once saved. */
+    storedBytes: number
+    walBytes: number
+    /** Of Postgres' processes, in milliseconds; null where they cannot be seen. */
+    cpuMs: number | null
+  }
+  /** Of the process that hosts all functions, in milliseconds; null where it cannot be seen. */
+  functionsCpuMs: number | null
+  /** Custom metrics that were written at all: namespace, dimensions and name. */
+  metrics: string[]
+  /** One run of a schedule while nobody is there. */
+  idle: { functions: Record<string, FunctionUse>; calls: Calls[]; metrics: string[] }
+}

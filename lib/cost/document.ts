@@ -1,0 +1,117 @@
+/** The tables of docs/cost.md, between `<!-- table: name -->` and `<!-- end -->`. */
+import { type EnvironmentName, environments, settingsFor } from '../settings.ts'
+import type { Consumption } from './consumption.ts'
+import { byService, type Cost, costOf, natCost } from './cost.ts'
+import { type Line, prices, total } from './prices.ts'
+import { from, linesAsRows, origin } from './report.ts'
+import { synthesise } from './synthesise.ts'
+import { amount, markdownTable, type Rows, usd } from './table.ts'
+import { functionNamed, memoryOf, type Template } from './template.ts'
+
+const ORDINARY = { turns: 1_000_000, answerSeconds: 8 }
+const TURNS = [0, 10_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000]
+const ANSWER_SECONDS = [2, 4, 8, 16, 32]
+
+interface Known {
+  consumption: Consumption
+  templates: Record<EnvironmentName, Template[]>
+}
+
+const names = Object.keys(environments) as EnvironmentName[]
+
+const TABLES: Record<string, (known: Known) => string> = {
+  origin: ({ consumption }) => origin(consumption),
+  idle: (known) => markdownTable(idleRows(names.map((name) => of(known, name)))),
+  'idle dev': (known) => markdownTable(linesAsRows(of(known, 'dev').fixed)),
+  'once used': (known) => markdownTable(linesAsRows(of(known, 'prod').used)),
+  turns: (known) => markdownTable(linesAsRows(of(known, 'prod').turns)),
+  levers: (known) => markdownTable(leverRows(known)),
+  'answer seconds': (known) => markdownTable(ANSWER_SECONDS.map((seconds) => secondsRow(known, seconds))),
+  container: (known) => markdownTable(linesAsRows(of(known, 'prod').containers.rds.container)),
+  compared: (known) => markdownTable(TURNS.map((turns) => comparedRow(known, turns))),
+  'cheaper from': (known) => markdownTable(names.map((name) => cheaperRow(of(known, name)))),
+  nat: () => markdownTable(linesAsRows(natCost())),
+  prices: () => markdownTable(priceRows()),
+}
+
+/** The document with its tables made anew. Refuses a marker that names none. */
+export async function withTables(document: string, consumption: Consumption): Promise<string> {
+  const templates = {} as Known['templates']
+  for (const name of names) templates[name] = await synthesise(name, settingsFor(name))
+  const known = { consumption, templates }
+  return document.replace(/(<!-- table: (.+?) -->\n)[\s\S]*?(<!-- end -->)/g, (_, start, name, end) => {
+    const make = TABLES[name]
+    if (make === undefined) throw new Error(`docs/cost.md asks for a table ${name}.`)
+    return `${start}\n${make(known)}\n\n${end}`
+  })
+}
+
+const of = ({ consumption, templates }: Known, name: EnvironmentName, load = ORDINARY): Cost =>
+  costOf(name, templates[name], consumption, load)
+
+function idleRows(costs: readonly Cost[]): Rows {
+  const services = [...new Set(costs.flatMap(({ fixed }) => byService(fixed).map(({ service }) => service)))]
+  const sum = (lines: readonly Line[], service: string) =>
+    usd(total(lines.filter((one) => one.service === service)))
+  const row = (service: string, cell: (cost: Cost) => string) => ({
+    service,
+    ...Object.fromEntries(costs.map((cost) => [cost.environment, cell(cost)])),
+  })
+  return [
+    ...services.map((service) => row(service, ({ fixed }) => sum(fixed, service))),
+    row('together', ({ fixed }) => usd(total(fixed))),
+  ]
+}
+
+/** What a million turns would cost less. */
+function leverRows(known: Known): Rows {
+  const { turns } = of(known, 'prod')
+  const memory = memoryOf(functionNamed(known.templates.prod, 'chat'))
+  const chat = total(turns.filter(({ item }) => item.startsWith('chat, ')))
+  const own = (consumption: Consumption) =>
+    total(costOf('prod', known.templates.prod, consumption, ORDINARY).turns)
+  const withoutAppends = {
+    ...known.consumption,
+    calls: known.consumption.calls.filter(({ operation }) => operation !== 'append_events'),
+  }
+  return [
+    { what: `chat with ${memory / 2} MB instead of ${memory}`, USD: usd(-chat / 2) },
+    {
+      what: 'no appends of the reply log in Postgres (phase 2)',
+      USD: usd(own(withoutAppends) - total(turns)),
+    },
+  ]
+}
+
+function secondsRow(known: Known, answerSeconds: number) {
+  const cost = of(known, 'prod', { ...ORDINARY, answerSeconds })
+  return {
+    'seconds an answer': amount(answerSeconds),
+    'USD a million turns': usd(total(cost.turns)),
+    'the container is cheaper, with the same Aurora': from(cost.containers.aurora.cheaperFrom),
+  }
+}
+
+function comparedRow(known: Known, turns: number) {
+  const { aurora, rds } = of(known, 'prod', { ...ORDINARY, turns }).containers
+  return {
+    'turns a month': amount(turns),
+    serverless: usd(rds.serverlessUsd),
+    'container, the same Aurora': usd(aurora.containerUsd),
+    'container, RDS': usd(rds.containerUsd),
+  }
+}
+
+const cheaperRow = ({ environment, containers }: Cost) => ({
+  environment,
+  'with the same Aurora': from(containers.aurora.cheaperFrom),
+  'with RDS': from(containers.rds.cheaperFrom),
+})
+
+const priceRows = (): Rows =>
+  Object.values(prices).map(({ usd: price, unit, source, recheck }) => ({
+    USD: price.toLocaleString('en-US', { maximumFractionDigits: 12 }),
+    for: unit,
+    source,
+    '': recheck ? 'to re-check' : '',
+  }))

@@ -1,0 +1,58 @@
+import { Duration, Fn, Stack, type StackProps, Validations } from 'aws-cdk-lib'
+import * as s3 from 'aws-cdk-lib/aws-s3'
+import type { Construct } from 'constructs'
+import { Cache } from './data/cache.ts'
+import { Database } from './data/database.ts'
+import { PrivateBucket } from './data/private-bucket.ts'
+import { Secrets } from './data/secrets.ts'
+import { TurnQueues } from './data/turn-queues.ts'
+import { UserDirectory } from './data/user-directory.ts'
+import type { Settings } from './settings.ts'
+
+/** Smaller objects are billed as if they had this size in the cheaper classes. */
+const CHEAPER_FROM_BYTES = 128 * 1024
+
+/** Everything that must survive a deployment, and mistakes. The service stack can be deleted and made again. */
+export class DataStack extends Stack {
+  readonly database: Database
+  readonly turns: TurnQueues
+  /** Large texts below `content/`, the spool below `spool/`. */
+  readonly content: PrivateBucket
+  readonly secrets: Secrets
+  /** Phase 2 only. */
+  readonly cache: Cache | undefined
+  /** Absent where the environment has an issuer of its own. */
+  readonly users: UserDirectory | undefined
+
+  constructor(scope: Construct, id: string, { settings, ...props }: StackProps & { settings: Settings }) {
+    super(scope, id, { ...props, terminationProtection: settings.dataRemoval === 'retain' })
+    this.database = new Database(this, 'Database', settings)
+    this.turns = new TurnQueues(this, 'Queues', settings)
+    this.content = new PrivateBucket(this, 'Content', { settings })
+    const archive = new PrivateBucket(this, 'Archive', { settings, lifecycle: coolingDown })
+    Validations.of(archive).acknowledge({
+      id: 'CloudFormation-Validate::W9003',
+      reason: 'CDK writes ObjectSizeGreaterThan as a number, and CloudFormation takes it.',
+    })
+    new PrivateBucket(this, 'Files', { settings })
+    this.secrets = new Secrets(this, 'Secrets', settings)
+    if (settings.phase === 2 && settings.cache) this.cache = new Cache(this, 'Cache', settings.cache)
+    if (settings.signIn === 'cognito') this.users = new UserDirectory(this, 'Users', settings)
+  }
+
+  /** Of whatever region it is deployed to; the account is not asked, so that a synthesis needs none. */
+  override get availabilityZones(): string[] {
+    return [0, 1].map((index) => Fn.select(index, Fn.getAzs()))
+  }
+}
+
+/** Archives are read seldom and at once. */
+const coolingDown: s3.LifecycleRule[] = [
+  {
+    objectSizeGreaterThan: CHEAPER_FROM_BYTES,
+    transitions: [
+      { storageClass: s3.StorageClass.INFREQUENT_ACCESS, transitionAfter: Duration.days(30) },
+      { storageClass: s3.StorageClass.GLACIER_INSTANT_RETRIEVAL, transitionAfter: Duration.days(90) },
+    ],
+  },
+]

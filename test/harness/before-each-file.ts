@@ -1,0 +1,3 @@
+import { leaveCalls } from './recorded-calls.ts'
+
+leaveCalls()
