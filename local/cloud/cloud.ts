@@ -1,14 +1,18 @@
+import { randomBytes } from 'node:crypto'
 import { join, resolve } from 'node:path'
 import { SQSClient } from '@aws-sdk/client-sqs'
 import { resources as allResources, type Resources } from '../../lib/resources.ts'
+import { FUNCTION_HEADER } from '../function-header.ts'
 import { type ScriptedModel, startScriptedModel } from '../model/scripted-model.ts'
+import type { Gate } from './calls.ts'
 import { startDataApi } from './data-api.ts'
-import { createDevIssuer, DEV_AUDIENCE, DEV_ISSUER, type DevIssuer } from './dev-issuer.ts'
+import { createDevIssuer, DEV_TOKENS, type TokenShape } from './dev-issuer.ts'
 import { type EventSourceMapping, startEventSourceMapping } from './event-source-mapping.ts'
 import { startFrontDoor } from './front-door.ts'
 import { type Postgres, startPostgres } from './postgres.ts'
 import { type QueueAndBucket, startQueueAndBucket } from './queue-and-bucket.ts'
 import { type RuntimeApi, startRuntimeApi } from './runtime-api.ts'
+import { type Secrets, startSecrets } from './secrets.ts'
 
 const ROOT = resolve(import.meta.dirname, '../..')
 const REGION = 'us-east-1'
@@ -23,6 +27,8 @@ export type CloudOptions = {
   /** Where all state lies; absent: in memory. */
   dataDir?: string | undefined
   databaseUrl?: string | undefined
+  /** Whether the functions' login connects with its password, on a server that nobody else uses; see postgres.ts. */
+  realLogins?: boolean | undefined
   /** Of the front door; 0 or absent: a free one. */
   port?: number
   /** Where the built page lies; absent: no page. */
@@ -32,6 +38,10 @@ export type CloudOptions = {
   scriptedModel?: Parameters<typeof startScriptedModel>[0]
   /** For tests with functions of their own. Handlers are relative to the root of the repository. */
   resources?: Resources
+  /** Of what kind the tokens are that /dev/token gives; absent: as the functions here expect them. */
+  tokens?: TokenShape
+  /** Asked about every call that a function makes; absent: all are allowed. */
+  gate?: Gate
   log?: (problem: string) => void
 }
 
@@ -46,6 +56,7 @@ export type Cloud = {
   runtimeApi: RuntimeApi
   postgres: Postgres
   fauxqs: QueueAndBucket
+  secrets: Secrets
   /** Absent where a real one was configured. */
   scriptedModel: ScriptedModel | undefined
   /**
@@ -62,7 +73,7 @@ export type Cloud = {
 export async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
   const { dataDir, databaseUrl, pageDir, resources = allResources, log = () => undefined } = options
   await using started = new AsyncDisposableStack() // closes what was started when something fails
-  const issuer = await createDevIssuer(dataDir)
+  const issuer = await createDevIssuer(dataDir, options.tokens)
   const runtimeApi = await startRuntimeApi(
     Object.fromEntries(
       Object.entries(resources.functions).map(([name, { timeoutSeconds }]) => [
@@ -83,24 +94,41 @@ export async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
   started.defer(frontDoor.close)
   const scriptedModel = options.model ? undefined : await startScriptedModel(options.scriptedModel)
   if (scriptedModel) started.defer(scriptedModel.close)
-  const fauxqs = await startQueueAndBucket(resources, dataDir && join(dataDir, 'queue'))
+  const fauxqs = await startQueueAndBucket(resources, dataDir && join(dataDir, 'queue'), options.gate)
   started.defer(fauxqs.stop)
   const postgres = await startPostgres({
-    ...(databaseUrl && { databaseUrl }),
-    ...(dataDir && { dataDir: join(dataDir, 'postgres') }),
+    databaseUrl,
+    dataDir: dataDir && join(dataDir, 'postgres'),
+    realLogins: options.realLogins,
   })
   started.defer(postgres.close)
-  const dataApi = await startDataApi({ postgres })
+  const model = options.model ?? scriptedSettings(scriptedModel?.url ?? '')
+  const secrets = await startSecrets({
+    given: {
+      // The local Data API is connected as the owner already.
+      [SECRETS.owner]: JSON.stringify({ username: postgres.owner, password: '' }),
+      [SECRETS.modelKey]: model.apiKey,
+    },
+    made: {
+      [SECRETS.app]: () => JSON.stringify({ username: FIRST_LOGIN, password: newPassword() }),
+      [SECRETS.resume]: newPassword,
+    },
+    rotating: [SECRETS.app],
+    file: dataDir && join(dataDir, 'secrets.json'),
+    arnOf: secretArn,
+    gate: options.gate,
+  })
+  started.defer(secrets.close)
+  const dataApi = await startDataApi({ postgres, secretOf: secrets.valueOf, gate: options.gate })
   started.defer(dataApi.close)
 
-  const model = options.model ?? scriptedSettings(scriptedModel?.url ?? '')
   let mappings: EventSourceMapping[] = []
   let schedules: NodeJS.Timeout[] = []
   const stopMappings = () => {
     for (const schedule of schedules) clearInterval(schedule)
     return Promise.all(mappings.map((mapping) => mapping.stop()))
   }
-  const parts = { resources, runtimeApi, fauxqs, dataApi, model, jwksUrl: frontDoor.jwksUrl, issuer }
+  const parts = { resources, runtimeApi, fauxqs, dataApi, secrets, model, jwksUrl: frontDoor.jwksUrl }
   const running = started.move()
   return {
     address: frontDoor.address,
@@ -112,6 +140,7 @@ export async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
     runtimeApi,
     postgres,
     fauxqs,
+    secrets,
     scriptedModel,
     open: async () => {
       for (const name of resources.startup) await runtimeApi.invoke(name, '{}', { waitMs: STARTUP_WAIT_MS })
@@ -138,10 +167,21 @@ type Parts = {
   runtimeApi: RuntimeApi
   fauxqs: QueueAndBucket
   dataApi: { url: string }
+  secrets: Secrets
   model: ModelSettings
   jwksUrl: string
-  issuer: DevIssuer
 }
+
+const SECRETS = {
+  owner: 'turnkeep-owner',
+  app: 'turnkeep-app',
+  resume: 'turnkeep-resume',
+  modelKey: 'turnkeep-model-key',
+}
+/** As the stack makes the app secret; rotation changes it. */
+const FIRST_LOGIN = 'turnkeep_app_1'
+const secretArn = (name: string): string => `arn:aws:secretsmanager:${REGION}:${ACCOUNT}:secret:${name}`
+const newPassword = (): string => randomBytes(32).toString('base64url')
 
 const credentials = { accessKeyId: 'local', secretAccessKey: 'local' }
 
@@ -150,9 +190,9 @@ function environmentOf({
   runtimeApi,
   fauxqs,
   dataApi,
+  secrets,
   model,
   jwksUrl,
-  issuer,
 }: Parts): Record<string, string> {
   return {
     AWS_REGION: REGION,
@@ -165,19 +205,20 @@ function environmentOf({
     AWS_ENDPOINT_URL_SQS: fauxqs.address,
     AWS_ENDPOINT_URL_S3: fauxqs.address,
     AWS_ENDPOINT_URL_RDS_DATA: dataApi.url,
+    AWS_ENDPOINT_URL_SECRETS_MANAGER: secrets.url,
     TURNS_QUEUE_URL: fauxqs.queueUrl('turns'),
     TURNS_DEAD_QUEUE_URL: fauxqs.queueUrl('turns-dead'),
     CONTENT_BUCKET: 'content',
     DATABASE_CLUSTER_ARN: `arn:aws:rds:${REGION}:${ACCOUNT}:cluster:turnkeep`,
-    DATABASE_SECRET_ARN: `arn:aws:secretsmanager:${REGION}:${ACCOUNT}:secret:turnkeep-app`,
-    DATABASE_OWNER_SECRET_ARN: `arn:aws:secretsmanager:${REGION}:${ACCOUNT}:secret:turnkeep-owner`,
+    DATABASE_SECRET_ARN: secretArn(SECRETS.app),
+    DATABASE_OWNER_SECRET_ARN: secretArn(SECRETS.owner),
     DATABASE_NAME,
-    AUTH_ISSUER: DEV_ISSUER,
-    AUTH_AUDIENCE: DEV_AUDIENCE,
+    AUTH_ISSUER: DEV_TOKENS.issuer,
+    AUTH_AUDIENCE: DEV_TOKENS.audience,
     AUTH_JWKS_URL: jwksUrl,
-    RESUME_SECRET: issuer.resumeSecret,
+    RESUME_SECRET_ARN: secretArn(SECRETS.resume),
     OPENAI_BASE_URL: model.baseUrl,
-    OPENAI_API_KEY: model.apiKey,
+    MODEL_KEY_SECRET_ARN: secretArn(SECRETS.modelKey),
     CHAT_MODEL: model.chatModel,
     EMBEDDING_MODEL: model.embeddingModel,
     TURNKEEP_FUNCTIONS: JSON.stringify(
@@ -209,11 +250,10 @@ function startSchedules({ resources, runtimeApi }: Parts, log: (problem: string)
 }
 
 function startMappings({ resources, runtimeApi, fauxqs }: Parts, log: (problem: string) => void) {
-  const sqs = new SQSClient({ region: REGION, endpoint: fauxqs.address, credentials })
   return resources.eventSources.map(({ queue, function: functionName, ...rest }) =>
     startEventSourceMapping({
       ...rest,
-      sqs,
+      sqs: openQueueClient(fauxqs.address, functionName),
       queueUrl: fauxqs.queueUrl(queue),
       queueArn: fauxqs.queueArn(queue),
       region: REGION,
@@ -222,4 +262,17 @@ function startMappings({ resources, runtimeApi, fauxqs }: Parts, log: (problem: 
       log,
     }),
   )
+}
+
+/** Lambda polls a queue with the role of the function that it feeds. */
+function openQueueClient(endpoint: string, functionName: string): SQSClient {
+  const sqs = new SQSClient({ region: REGION, endpoint, credentials })
+  sqs.middlewareStack.add(
+    (next) => (call) => {
+      Object.assign((call.request as { headers: object }).headers, { [FUNCTION_HEADER]: functionName })
+      return next(call)
+    },
+    { step: 'build' },
+  )
+  return sqs
 }

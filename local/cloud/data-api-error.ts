@@ -8,9 +8,11 @@
 import type { PostgresError } from './postgres.ts'
 
 const STATUS = {
+  AccessDeniedException: 403,
   DatabaseErrorException: 400,
   DatabaseUnavailableException: 504,
   InternalServerErrorException: 500,
+  InvalidSecretException: 400,
   SecretsErrorException: 400,
   StatementTimeoutException: 400,
   TransactionNotFoundException: 404,

@@ -11,10 +11,11 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net'
 import type { ExecuteStatementRequest } from '@aws-sdk/client-rds-data'
 import { splitStatements } from '../../lambdas/services/sql-text.ts'
+import { denial, type Gate, needsOfStatement, refused } from './calls.ts'
 import { DataApiError, databaseError, invalid } from './data-api-error.ts'
 import { bindParameters } from './data-api-parameters.ts'
 import { encodeRows, isSupported, jdbcTypeOf, MAX_RESPONSE_BYTES, unsupported } from './data-api-results.ts'
-import { type Postgres, PostgresError, type Role, type Statement } from './postgres.ts'
+import { type Login, type Postgres, PostgresError, type Statement } from './postgres.ts'
 
 /** "The maximum size of the HTTP request is 4 MiB", headers and JSON notation included. */
 export const MAX_REQUEST_BYTES = 4 * 1024 * 1024
@@ -29,8 +30,11 @@ export { MAX_RESPONSE_BYTES, MAX_ROW_BYTES } from './data-api-results.ts'
 
 export interface DataApiOptions {
   postgres: Postgres
+  /** What a secret holds, by its ARN. Nothing is kept: a secret that has changed is used at once. */
+  secretOf(arn: string): string | undefined
   port?: number
   host?: '127.0.0.1'
+  gate?: Gate | undefined
   /** Shorter in tests. */
   statementTimeoutMs?: number
 }
@@ -38,11 +42,13 @@ export interface DataApiOptions {
 export async function startDataApi(
   options: DataApiOptions,
 ): Promise<{ url: string; close(): Promise<void> }> {
-  const { postgres, port = 0, host = '127.0.0.1', statementTimeoutMs = STATEMENT_TIMEOUT_MS } = options
+  const { gate, port = 0, host = '127.0.0.1', statementTimeoutMs = STATEMENT_TIMEOUT_MS } = options
   const server = createServer({ keepAliveTimeout: KEEP_ALIVE_MS }, async (request, response) => {
     try {
       const call = await readCall(request)
-      send(response, 200, await executeStatement(postgres, call, statementTimeoutMs))
+      const need = gate && refused(gate, request.headers, () => needsOfStatement(call))
+      if (need) throw new DataApiError('AccessDeniedException', denial(need))
+      send(response, 200, await executeStatement(options, call, statementTimeoutMs))
     } catch (error) {
       sendError(response, error instanceof PostgresError ? databaseError(error) : error)
     }
@@ -77,22 +83,22 @@ async function readCall(request: IncomingMessage): Promise<ExecuteStatementReque
 }
 
 async function executeStatement(
-  postgres: Postgres,
+  { postgres, secretOf }: DataApiOptions,
   call: ExecuteStatementRequest,
   timeoutMs: number,
 ): Promise<string> {
   const sql = check(call)
-  const role = roleOf(call.secretArn ?? '')
+  const login = loginOf(secretOf, call.secretArn ?? '')
   const { text, values } = bindParameters(sql, call.parameters ?? [])
-  const run = (limitMs: number) => postgres.query(role, text, values, { timeoutMs: limitMs })
+  const run = (limitMs: number) => postgres.query(login, text, values, { timeoutMs: limitMs })
   const statement = await (call.continueAfterTimeout ? answerWithin(timeoutMs, run(0)) : run(timeoutMs))
-  await checkColumnTypes(postgres, role, statement)
+  await checkColumnTypes(postgres, login, statement)
   const members = encodeRows(statement, call)
   const returnsRows = statement.fields.length > 0
   members.push(`"numberOfRecordsUpdated":${returnsRows ? 0 : statement.rowCount}`)
   if (!returnsRows) members.push('"generatedFields":[]') // never filled by Aurora PostgreSQL, which has RETURNING
   if (returnsRows && call.includeResultMetadata && call.formatRecordsAs !== 'JSON')
-    members.push(`"columnMetadata":${JSON.stringify(await describeColumns(postgres, role, statement))}`)
+    members.push(`"columnMetadata":${JSON.stringify(await describeColumns(postgres, login, statement))}`)
   const body = `{${members.join(',')}}`
   if (Buffer.byteLength(body) > MAX_RESPONSE_BYTES)
     throw unsupported('Database returned more than the allowed response size limit')
@@ -119,13 +125,17 @@ function check({ resourceArn, secretArn, sql, schema, transactionId }: ExecuteSt
 }
 
 /**
- * Locally a secret is its name. One that names no role is, to the real API, a secret that was not found: "The secret
- * provided wasn't found" is a SecretsErrorException; AccessDenied would be about the caller's rights to it.
+ * "The secret provided wasn't found" is a SecretsErrorException; AccessDenied would be about the caller's rights to it.
+ * One that holds no login is an InvalidSecretException.
  */
-function roleOf(secretArn: string): Role {
-  const [, role] = /^arn:aws[\w-]*:secretsmanager:.*-(owner|app)$/.exec(secretArn) ?? []
-  if (role === undefined) throw new DataApiError('SecretsErrorException', `There is no secret ${secretArn}`)
-  return role as Role
+function loginOf(secretOf: DataApiOptions['secretOf'], secretArn: string): Login {
+  const text = secretOf(secretArn)
+  if (text === undefined) throw new DataApiError('SecretsErrorException', `There is no secret ${secretArn}`)
+  try {
+    const { username, password } = JSON.parse(text)
+    if (typeof username === 'string' && typeof password === 'string') return { username, password }
+  } catch {}
+  throw new DataApiError('InvalidSecretException', "The Secrets Manager secret value isn't valid")
 }
 
 /** With continueAfterTimeout the caller hears of the timeout, and the statement does not. */
@@ -136,18 +146,18 @@ function answerWithin(timeoutMs: number, running: Promise<Statement>): Promise<S
   })
 }
 
-async function checkColumnTypes(postgres: Postgres, role: Role, { fields }: Statement) {
+async function checkColumnTypes(postgres: Postgres, login: Login, { fields }: Statement) {
   const refused = fields.find(({ typeOid }) => !isSupported(typeOid))
   if (!refused) return
-  const names = await typeNames(postgres, role, [refused.typeOid])
+  const names = await typeNames(postgres, login, [refused.typeOid])
   throw unsupported(`The result contains the unsupported data type ${names.get(refused.typeOid)}`)
 }
 
 /** What Postgres tells with the rows. Tables, precision and nullability would cost more calls and are unknown (2). */
-async function describeColumns(postgres: Postgres, role: Role, { fields }: Statement) {
+async function describeColumns(postgres: Postgres, login: Login, { fields }: Statement) {
   const names = await typeNames(
     postgres,
-    role,
+    login,
     fields.map(({ typeOid }) => typeOid),
   )
   return fields.map(({ name, typeOid }) => ({
@@ -170,11 +180,11 @@ async function describeColumns(postgres: Postgres, role: Role, { fields }: State
 
 async function typeNames(
   postgres: Postgres,
-  role: Role,
+  login: Login,
   oids: number[],
 ): Promise<Map<number, string | null>> {
   const sql = 'select oid::text, typname::text from pg_catalog.pg_type where oid = any ($1::oid[])'
-  const { rows } = await postgres.query(role, sql, [`{${oids.join()}}`])
+  const { rows } = await postgres.query(login, sql, [`{${oids.join()}}`])
   return new Map(rows.map(([oid, name]) => [Number(oid), name ?? null]))
 }
 

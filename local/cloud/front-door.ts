@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net'
 import { finished } from 'node:stream'
 import type { Resources } from '../../lib/resources.ts'
-import { DEV_ISSUER, type DevIssuer } from './dev-issuer.ts'
+import type { DevIssuer } from './dev-issuer.ts'
 import { serveDevToken } from './dev-token.ts'
 import { fromFunctionUrlResult, outgoingHeaders, splitUrl, toFunctionUrlEvent } from './function-url.ts'
 import { readBody, sendError, sendJson } from './http-answers.ts'
@@ -79,7 +79,7 @@ async function serve(
   const { rawPath } = splitUrl(request.url ?? '/')
   if (rawPath === '/.well-known/jwks.json') return sendJson(response, 200, options.issuer.jwks)
   if (rawPath === '/.well-known/openid-configuration')
-    return sendJson(response, 200, openidConfiguration(request))
+    return sendJson(response, 200, openidConfiguration(options.issuer, request))
   if (!isOpen) return sendError(response, 'unavailable', 'The service is starting or stopping.')
   if (rawPath === '/dev/token') return serveDevToken(options.issuer, request, response)
   if (isPagePath(rawPath)) return servePage(options.pageDir, rawPath, request, response)
@@ -88,9 +88,9 @@ async function serve(
   return serveFunction(options, name, request, response)
 }
 
-function openidConfiguration(request: IncomingMessage): object {
+function openidConfiguration({ issuer }: DevIssuer, request: IncomingMessage): object {
   return {
-    issuer: DEV_ISSUER,
+    issuer,
     jwks_uri: `http://127.0.0.1:${request.socket.localPort}/.well-known/jwks.json`,
     response_types_supported: ['id_token'],
     subject_types_supported: ['public'],

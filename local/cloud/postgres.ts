@@ -1,13 +1,18 @@
 /**
- * Postgres as the Data API's servers see it: a pool of connections, on each of which a statement runs as one of two
- * roles. The server is the one that `databaseUrl` names, or PGlite behind the same wire protocol.
+ * Postgres as the Data API's servers see it: a pool of connections, on each of which a statement runs as whom the
+ * caller's secret names. The server is the one that `databaseUrl` names, or PGlite behind the same wire protocol.
  */
 import pg from 'pg'
 import { firstWord } from '../../lambdas/services/sql-text.ts'
 import { type Pglite, startPglite } from './pglite.ts'
 
-/** `owner` is whoever one connects as; `app` is the role that the migrations make for the product's functions. */
-export type Role = 'owner' | 'app'
+export interface Login {
+  username: string
+  password: string
+}
+
+/** `owner` is whoever one connects as. */
+export type User = 'owner' | Login
 
 export interface Statement {
   fields: { name: string; typeOid: number }[]
@@ -23,11 +28,13 @@ export interface Postgres {
    * nothing else. A statement that is over its time is cancelled; 0 sets no limit.
    */
   query(
-    role: Role,
+    user: User,
     text: string,
     values: (string | null)[],
     options?: { timeoutMs?: number },
   ): Promise<Statement>
+  /** Whom the owner connects as. */
+  readonly owner: string
   /** For people; holds no password. */
   readonly description: string
   /** Where psql reaches the embedded one; undefined where the server is somebody else's. */
@@ -57,7 +64,6 @@ export class PostgresError extends Error {
   }
 }
 
-const APP_ROLE = 'turnkeep_app'
 const DEFAULT_TIMEOUT_MS = 45_000 // as the Data API
 /** For a server that does not cancel a statement itself, because it hangs or the network is gone. */
 const CANCEL_GRACE_MS = 2_000
@@ -80,23 +86,25 @@ const SESSION_DEFAULTS = [
 /** Cells stay as Postgres writes them. */
 const AS_TEXT = { getTypeParser: () => (cell: string) => cell }
 
-export async function startPostgres(options: { databaseUrl?: string; dataDir?: string }): Promise<Postgres> {
-  const embedded = options.databaseUrl === undefined ? await startPglite(options.dataDir) : undefined
-  const pool = new pg.Pool({
-    connectionString: verifyingTls(options.databaseUrl ?? (embedded as Pglite).url),
-    application_name: 'turnkeep-data-api',
-    max: embedded ? 1 : POOL_SIZE, // PGlite is one session: a second connection would only make it switch
-    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
-    idleTimeoutMillis: 0, // a new connection costs more than an idle one
-    keepAlive: true,
-  })
-  // A connection that breaks is told to its statement, if it has one. Without listeners it would end the process.
-  pool.on('error', () => {})
-  pool.on('connect', (client) => client.on('error', () => {}))
+export interface PostgresOptions {
+  databaseUrl?: string | undefined
+  dataDir?: string | undefined
+  /**
+   * Whether logins connect with their passwords, each on connections of its own, as the real Data API does. Otherwise
+   * the owner takes their roles: logins belong to the whole server, where other databases' secrets may hold other
+   * passwords for them.
+   */
+  realLogins?: boolean | undefined
+}
 
+export async function startPostgres(options: PostgresOptions): Promise<Postgres> {
+  const embedded = options.databaseUrl === undefined ? await startPglite(options.dataDir) : undefined
+  const url = verifyingTls(options.databaseUrl ?? (embedded as Pglite).url)
+  // PGlite is one session: a second connection would only make it switch.
+  const pool = openPool(url, embedded ? 1 : POOL_SIZE)
   try {
     const server = await identify(pool)
-    return openPostgres(pool, server, embedded)
+    return openPostgres({ pool, server, embedded, loginUrl: options.realLogins ? url : undefined })
   } catch (error) {
     await pool.end()
     await embedded?.close()
@@ -104,7 +112,23 @@ export async function startPostgres(options: { databaseUrl?: string; dataDir?: s
   }
 }
 
+function openPool(url: string, size: number): pg.Pool {
+  const pool = new pg.Pool({
+    connectionString: url,
+    application_name: 'turnkeep-data-api',
+    max: size,
+    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    idleTimeoutMillis: 0, // a new connection costs more than an idle one
+    keepAlive: true,
+  })
+  // A connection that breaks is told to its statement, if it has one. Without listeners it would end the process.
+  pool.on('error', () => {})
+  pool.on('connect', (client) => client.on('error', () => {}))
+  return pool
+}
+
 interface Server {
+  owner: string
   version: string
   versionNumber: number
   address: string
@@ -118,32 +142,66 @@ async function identify(pool: pg.Pool): Promise<Server> {
     const version = String(rows[0].server_version).split(' ')[0] ?? ''
     const versionNumber = Number(numbers[0].server_version_num)
     if (versionNumber < OLDEST_SERVER) throw new Error(`Postgres ${version} is too old: 15 is the oldest`)
-    return { version, versionNumber, address: `${client.host}:${client.port}/${client.database}` }
+    const { user = '', host, port, database } = client
+    return { owner: user, version, versionNumber, address: `${host}:${port}/${database}` }
   } finally {
     client.release()
   }
 }
 
 /** What is known of a connection's session; absent where it is new, or in doubt. */
-type Session = { role: Role; timeoutMs: number }
+type Session = { role: string | undefined; timeoutMs: number }
 
-function openPostgres(pool: pg.Pool, server: Server, embedded: Pglite | undefined): Postgres {
+interface Parts {
+  /** The owner's connections. */
+  pool: pg.Pool
+  server: Server
+  embedded: Pglite | undefined
+  /** Where logins connect themselves; undefined where the owner takes their roles. */
+  loginUrl: string | undefined
+}
+
+function openPostgres({ pool, server, embedded, loginUrl }: Parts): Postgres {
+  /** By login and password: connections that were made with an older password live on, as everywhere. */
+  const loginPools = new Map<string, pg.Pool>()
   const sessions = new WeakMap<pg.PoolClient, Session>()
   const inUse = new Set<pg.PoolClient>()
+
+  const isOwner = (user: User) => user === 'owner' || user.username === server.owner
+
+  function poolOf(user: User): pg.Pool {
+    if (user === 'owner' || isOwner(user) || loginUrl === undefined) return pool
+    const key = `${user.username}:${user.password}`
+    const known = loginPools.get(key)
+    if (known) return known
+    const opened = openPool(Object.assign(new URL(loginUrl), user).href, POOL_SIZE)
+    loginPools.set(key, opened)
+    return opened
+  }
+
+  const sessionOf = (user: User, timeoutMs: number): Session => ({
+    role: user === 'owner' || isOwner(user) || loginUrl !== undefined ? undefined : user.username,
+    timeoutMs,
+  })
 
   /** One round trip when something must change, none otherwise. */
   async function prepare(client: pg.PoolClient, wanted: Session) {
     const known = sessions.get(client)
-    if (known?.role === wanted.role && known.timeoutMs === wanted.timeoutMs) return
+    if (known && known.role === wanted.role && known.timeoutMs === wanted.timeoutMs) return
     sessions.delete(client)
     const changes = [
       ...(known ? [] : SESSION_DEFAULTS),
       `set statement_timeout = ${wanted.timeoutMs}`,
-      wanted.role === 'app' ? `set role ${APP_ROLE}` : 'reset role',
+      wanted.role === undefined ? 'reset role' : `set role ${pg.escapeIdentifier(wanted.role)}`,
     ].join(';')
     await client.query(changes).catch(async (error) => {
+      if (wanted.role === undefined) throw error
+      if (error.code === NO_SUCH_ROLE) throw loginRefused(wanted.role)
       if (error.code !== PERMISSION_DENIED) throw error
-      await client.query(membershipSql(server.versionNumber))
+      // Where it fails, somebody else has just done it, or the statement below says what is missing.
+      await client
+        .query(`reset role; ${membershipSql(wanted.role, server.versionNumber)}`)
+        .catch(() => undefined)
       await client.query(changes)
     })
     sessions.set(client, wanted)
@@ -168,17 +226,21 @@ function openPostgres(pool: pg.Pool, server: Server, embedded: Pglite | undefine
   }
 
   return {
+    owner: server.owner,
     description: embedded
       ? `embedded Postgres ${server.version} (PGlite)`
       : `Postgres ${server.version} at ${server.address}`,
     url: embedded?.url,
 
-    async query(role, text, values, { timeoutMs = DEFAULT_TIMEOUT_MS } = {}) {
-      const client = await pool.connect().catch((error: Error) => {
-        // It listens but does not answer: the one thread it has is stuck.
-        if (/connection timeout/.test(error.message)) embedded?.interrupt()
-        throw unavailable(error)
-      })
+    async query(user, text, values, { timeoutMs = DEFAULT_TIMEOUT_MS } = {}) {
+      const client = await poolOf(user)
+        .connect()
+        .catch((error: Error) => {
+          // It listens but does not answer: the one thread it has is stuck.
+          if (/connection timeout/.test(error.message)) embedded?.interrupt()
+          const isRefused = error instanceof pg.DatabaseError && LOGIN_REFUSED.test(error.code ?? '')
+          throw isRefused ? new PostgresError('refused', error.message, error) : unavailable(error)
+        })
       inUse.add(client)
       const limitMs = timeoutMs && timeoutMs + (embedded ? 0 : CANCEL_GRACE_MS)
       let isOverdue = false
@@ -191,7 +253,12 @@ function openPostgres(pool: pg.Pool, server: Server, embedded: Pglite | undefine
         : undefined
       let failure: PostgresError | undefined
       try {
-        const { fields, rows, rowCount, command } = await run(client, { role, timeoutMs }, text, values)
+        const { fields, rows, rowCount, command } = await run(
+          client,
+          sessionOf(user, timeoutMs),
+          text,
+          values,
+        )
         return {
           fields: fields.map(({ name, dataTypeID }) => ({ name, typeOid: dataTypeID })),
           rows,
@@ -211,12 +278,14 @@ function openPostgres(pool: pg.Pool, server: Server, embedded: Pglite | undefine
 
     async close() {
       for (const client of inUse) cut(client)
-      await pool.end()
+      await Promise.all([pool, ...loginPools.values()].map((one) => one.end()))
       await embedded?.close()
     },
   }
 }
 
+const NO_SUCH_ROLE = '22023'
+const LOGIN_REFUSED = /^28/
 const PERMISSION_DENIED = '42501'
 const CANCELLED = '57014'
 const NOT_SUPPORTED = { code: '0A000' }
@@ -232,11 +301,15 @@ function describe(error: unknown): PostgresError {
   return new PostgresError(UNAVAILABLE.test(code) ? 'unavailable' : 'refused', message, error)
 }
 
+/** What a server says to a login that it does not know is what it says to a wrong password. */
+const loginRefused = (name: string) =>
+  new PostgresError('refused', `password authentication failed for user "${name}"`, { code: '28P01' })
+
 const unavailable = (error: Error) => new PostgresError('unavailable', error.message)
 
 /** For whoever owns the role but may not become it: from 16 on, making a role does not include that. */
-const membershipSql = (versionNumber: number) =>
-  `grant ${APP_ROLE} to current_user${versionNumber >= 160_000 ? ' with inherit false, set true' : ''}`
+const membershipSql = (role: string, versionNumber: number) =>
+  `grant ${pg.escapeIdentifier(role)} to current_user${versionNumber >= 160_000 ? ' with inherit false, set true' : ''}`
 
 /** Settings end with their statement's transaction, unless it was one of these. */
 const mayChangeSession = (command: string, text: string) =>

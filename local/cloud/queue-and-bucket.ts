@@ -3,7 +3,9 @@ import { dirname, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { buildApp, type FauxqsServer } from 'fauxqs'
 import type { Resources } from '../../lib/resources.ts'
+import type { Gate } from './calls.ts'
 import { groupCommits, type Persistence as Writing } from './group-commit.ts'
+import { guard } from './queue-and-bucket-gate.ts'
 
 const REGION = 'us-east-1'
 const ACCOUNT = '000000000000' // fauxqs's own
@@ -43,6 +45,7 @@ export type QueueAndBucket = {
 export async function startQueueAndBucket(
   { queues, buckets }: Pick<Resources, 'queues' | 'buckets'>,
   dataDir?: string,
+  gate?: Gate,
 ): Promise<QueueAndBucket> {
   const parts = await loadParts()
   const persistence = dataDir ? openPersistence(parts, dataDir) : undefined
@@ -60,6 +63,7 @@ export async function startQueueAndBucket(
     for (const queue of sqsStore.allQueues()) queue.persistence = persistence
   }
 
+  const queueArn = (name: string): string => `arn:aws:sqs:${REGION}:${ACCOUNT}:${name}`
   const app = buildApp({ logger: false, defaultRegion: REGION, stores: stores as never })
   app.addHook('onRequest', (_request, reply, done) => {
     // A long poll whose client is gone would take the next message and keep it invisible: wake it up empty.
@@ -68,6 +72,7 @@ export async function startQueueAndBucket(
     })
     done()
   })
+  if (gate) guard(app, gate, queueArn)
   // What a request wrote is durable before its answer leaves.
   const writes = persistence && groupCommits(persistence)
   app.addHook('onSend', async () => writes?.committed())
@@ -78,7 +83,6 @@ export async function startQueueAndBucket(
   const address = await app.listen({ port: 0, host: '127.0.0.1' })
 
   const queueUrl = (name: string): string => `${address}/${ACCOUNT}/${name}`
-  const queueArn = (name: string): string => `arn:aws:sqs:${REGION}:${ACCOUNT}:${name}`
   for (const [name, { visibilitySeconds, retentionSeconds, deadLetters }] of Object.entries(queues)) {
     const attributes: Record<string, string> = {
       VisibilityTimeout: String(visibilitySeconds),

@@ -45,6 +45,7 @@ type Listener = {
 export async function startRuntimeApi(functions: Record<string, RuntimeFunction>): Promise<RuntimeApi> {
   const listeners = new Map<string, Listener>()
   const addresses: Record<string, string> = {}
+  let closing = false // nobody would poll for what is invoked now
   for (const [name, definition] of Object.entries(functions)) {
     const listener = createListener(name, definition, () => {
       for (const { invocations } of listeners.values()) invocations.distrustPolls()
@@ -62,6 +63,7 @@ export async function startRuntimeApi(functions: Record<string, RuntimeFunction>
     if (Buffer.byteLength(payload) > MAX_PAYLOAD_BYTES) {
       throw new InvocationError('request_too_large', `${name}: the request is over 6 MB.`)
     }
+    if (closing) throw new InvocationError('unavailable', `${name}: the cloud is closing.`)
     const { streaming = false, waitMs = DEFAULT_WAIT_MS } = options
     return named(name).invocations.invoke(payload, streaming, waitMs)
   }
@@ -73,6 +75,7 @@ export async function startRuntimeApi(functions: Record<string, RuntimeFunction>
       for (const name of names) named(name).invocations.failRunning('environment_ended', 'its process ended.')
     },
     close: async () => {
+      closing = true
       await Promise.all([...listeners.values()].map(close))
     },
   }

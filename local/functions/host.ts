@@ -1,4 +1,5 @@
 import { isStreaming } from './awslambda.ts'
+import { asFunction } from './mark-calls.ts'
 import type { NextInvocation, RuntimeClient } from './runtime-client.ts'
 
 /** Open polls per function: each takes one invocation of a burst without waiting for the one before. */
@@ -73,7 +74,7 @@ async function run(name: string, handler: Handler, client: RuntimeClient, invoca
   if (isStreaming(handler)) return runStreaming(name, handler, client, invocation, context)
   let json: string
   try {
-    json = JSON.stringify((await handler(invocation.event, context)) ?? null)
+    json = JSON.stringify((await asFunction(name, () => handler(invocation.event, context))) ?? null)
   } catch (error) {
     logFailure(name, invocation.requestId, error)
     return client.fail(invocation.requestId, error)
@@ -95,7 +96,7 @@ async function runStreaming(
     (error: unknown) => error, // timed out there, or the cloud is gone: nobody is left to tell
   )
   try {
-    await handler(event, stream, context)
+    await asFunction(name, () => handler(event, stream, context))
   } catch (error) {
     logFailure(name, requestId, error)
     if (!stream.destroyed) client.breakOff(stream, error)

@@ -8,6 +8,7 @@
 import { pathToFileURL } from 'node:url'
 import { provideAwslambda } from './awslambda.ts'
 import { type Handler, type HostedFunction, hostFunction } from './host.ts'
+import { asFunction, markCalls } from './mark-calls.ts'
 import { createRuntimeClient, type RuntimeClient } from './runtime-client.ts'
 
 type FunctionSetting = { handler: string; runtimeApi: string }
@@ -34,6 +35,7 @@ process.on('message', (message: { type?: string }) => {
 })
 
 provideAwslambda()
+markCalls()
 const handlers: [string, FunctionSetting, Handler][] = []
 for (const [name, setting] of Object.entries(settings))
   handlers.push([name, setting, await load(name, setting)])
@@ -46,7 +48,7 @@ tell({ type: 'polling' })
 
 async function load(name: string, { handler: file, runtimeApi }: FunctionSetting): Promise<Handler> {
   try {
-    const { handler } = await import(pathToFileURL(file).href)
+    const { handler } = await asFunction(name, () => import(pathToFileURL(file).href))
     if (typeof handler !== 'function') throw new Error(`${file} exports no function named handler.`)
     return handler
   } catch (error) {

@@ -38,7 +38,7 @@ test('no log line holds content or a token, also where things fail; every line i
   expect(lines.join('\n')).not.toMatch(/marker/)
   expect(lines.join('\n')).not.toContain((await user.token).split('.')[2])
   const entries = lines.map((line) => JSON.parse(line))
-  expect(entries.filter(({ message }) => message === 'turn ended')).toContainEqual(
+  expect(entries.filter(({ message }) => message === 'answer ended')).toContainEqual(
     expect.objectContaining({
       level: 'INFO',
       service: 'turnkeep-chat',

@@ -1,0 +1,43 @@
+/** Where and of what a measurement was made. */
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { availableParallelism, cpus, totalmem } from 'node:os'
+import { join } from 'node:path'
+
+export interface Circumstances {
+  /** ISO 8601. */
+  at: string
+  /** With `+` where there were changes on top of it. */
+  commit: string
+  node: string
+  machine: string
+}
+
+const GIB = 2 ** 30
+
+export const circumstances = (): Circumstances => ({
+  at: new Date().toISOString(),
+  commit: commit(),
+  node: process.version,
+  machine: `${availableParallelism()} x ${cpus()[0]?.model.trim() || process.arch}, ${Math.round(totalmem() / GIB)} GiB, ${process.platform}`,
+})
+
+function commit(): string {
+  try {
+    const git = (...args: string[]) =>
+      execFileSync('git', args, { encoding: 'utf8', cwd: join(import.meta.dirname, '..') })
+    const changed = git('status', '--porcelain', '--', 'lambdas', 'lib', 'local', 'sql').trim() !== ''
+    return `${git('rev-parse', '--short', 'HEAD').trim()}${changed ? '+' : ''}`
+  } catch {
+    return 'unknown'
+  }
+}
+
+/** Writes bench/results/<name>-<date>.json and returns its path. A second run of a day replaces the first. */
+export function keepResult<Result extends { measured: Circumstances }>(name: string, result: Result): string {
+  const directory = join(import.meta.dirname, 'results')
+  mkdirSync(directory, { recursive: true })
+  const file = join(directory, `${name}-${result.measured.at.slice(0, 10)}.json`)
+  writeFileSync(file, `${JSON.stringify(result, undefined, 2)}\n`)
+  return file
+}

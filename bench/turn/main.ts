@@ -1,0 +1,153 @@
+/**
+ * `npm run bench:turn`: what an ordinary turn uses. Runs the whole product on this machine, with a meter on every
+ * connection, one turn after another: so each message of the queue comes alone, which is the dearest way, and none
+ * is kept waiting by another. Writes bench/results/turn-<date>.json, which `npm run cost` reads.
+ */
+import { relative } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { parseArgs } from 'node:util'
+import type { Consumption } from '../../lib/cost/consumption.ts'
+import { type ApiClient, clientOf } from '../../test/harness/client.ts'
+import { ACME, startTurnkeep, type Turnkeep } from '../../test/harness/turnkeep.ts'
+import { circumstances, keepResult } from '../machine.ts'
+import { msBelow, msOf } from '../processor.ts'
+import { type Edge, openEdge } from './edge.ts'
+import { read } from './logs.ts'
+import { printTurn } from './report.ts'
+import { callsOf, functionsOf, round, trafficOf } from './sums.ts'
+
+const QUESTION_CHARACTERS = 300
+const ANSWER_CHARACTERS = 1_500
+/** Korean takes about a token for 1.5 to 4 characters; this makes 8 s at the pace of a usual model. */
+const ANSWER_TOKENS = 400
+const TOKEN_MS = 20
+const TURNS_PER_CONVERSATION = 5
+const IDLE_RUNS = 5
+/** Until the last lines of log have come through their pipe. */
+const LAST_WORDS_MS = 500
+/** Watches come back once or twice. */
+const DRAIN_MS = 120_000
+
+const { values } = parseArgs({ options: { turns: { type: 'string', default: '20' } } })
+const turns = Number(values.turns)
+if (!Number.isInteger(turns) || turns < 1) throw new Error('--turns must be a whole number above 0.')
+
+const text = (characters: number): string =>
+  '주문한 상품이 아직 도착하지 않았는데 언제쯤 받을 수 있는지, 그리고 교환하려면 어떻게 해야 하는지 알려 주세요. '
+    .repeat(Math.ceil(characters / 50))
+    .slice(0, characters)
+const pieces = Array.from({ length: ANSWER_TOKENS }, (_, index) => {
+  const at = (position: number) => Math.round((position * ANSWER_CHARACTERS) / ANSWER_TOKENS)
+  return text(ANSWER_CHARACTERS).slice(at(index), at(index + 1))
+})
+
+const measured = { ...circumstances(), turns }
+let edge: Edge | undefined
+const turnkeep = await startTurnkeep({
+  name: 'bench_turn',
+  scriptedModel: { tokenDelayMs: TOKEN_MS, respond: () => ({ content: pieces }) },
+  environment: async (cloud) => {
+    edge = await openEdge(cloud)
+    return edge.environment
+  },
+})
+try {
+  if (edge === undefined) throw new Error('there is no meter')
+  const consumption = await measure(turnkeep, edge)
+  printTurn(consumption)
+  console.log(`\nWritten to ${relative(process.cwd(), keepResult('turn', consumption))}`)
+} finally {
+  await turnkeep.close()
+  await edge?.close()
+}
+
+async function measure(product: Turnkeep, { address, take }: Edge): Promise<Consumption> {
+  const user = clientOf(address, { ...ACME, userId: 'bench', role: 'user' })
+  await converse(user, 1) // connections, keys and secrets are there from now on
+  await quiet(product)
+  const before = await look(product)
+  take()
+
+  for (let left = turns; left > 0; left -= TURNS_PER_CONVERSATION) {
+    await converse(user, Math.min(left, TURNS_PER_CONVERSATION))
+    process.stderr.write(`\r${Math.max(0, left - TURNS_PER_CONVERSATION)} turns left `)
+  }
+  process.stderr.write('\r')
+  await quiet(product)
+  const seen = take()
+  const after = await look(product)
+
+  for (let run = 0; run < IDLE_RUNS; run += 1) await product.cloud.runtimeApi.invoke('maintain', '{}')
+  const idleSeen = take()
+  const idleWritten = read(product.output().slice(after.output))
+  const written = read(product.output().slice(before.output, after.output))
+  const each = (total: number) => round(total / turns)
+  const between = (one: number | null, other: number | null) =>
+    one === null || other === null ? null : each(other - one)
+  return {
+    measured,
+    turn: {
+      questionCharacters: QUESTION_CHARACTERS,
+      answerCharacters: ANSWER_CHARACTERS,
+      answerTokens: ANSWER_TOKENS,
+      tokenMs: TOKEN_MS,
+      turnsPerConversation: TURNS_PER_CONVERSATION,
+    },
+    functions: functionsOf(seen, written.bytes, turns),
+    calls: callsOf(seen, turns),
+    queueMessages: each(seen.invocations.reduce((sum, { messages }) => sum + messages, 0)),
+    viewer: trafficOf(seen.viewer, turns),
+    model: trafficOf(seen.model, turns),
+    database: {
+      storedBytes: each(after.storedBytes - before.storedBytes),
+      walBytes: each(after.walBytes - before.walBytes),
+      cpuMs: between(before.postgresMs, after.postgresMs),
+    },
+    functionsCpuMs: between(before.functionsMs, after.functionsMs),
+    metrics: written.metrics,
+    idle: {
+      functions: functionsOf(idleSeen, idleWritten.bytes, IDLE_RUNS),
+      calls: callsOf(idleSeen, IDLE_RUNS),
+      metrics: idleWritten.metrics,
+    },
+  }
+}
+
+async function converse(user: ApiClient, questions: number): Promise<void> {
+  await user.call('GET', '/api/sessions')
+  let sessionId: string | undefined
+  for (let turn = 0; turn < questions; turn += 1) {
+    const message = text(QUESTION_CHARACTERS)
+    const reply = await user.ask({ message, ...(sessionId ? { sessionId } : {}) })
+    if (reply.terminal?.type !== 'done')
+      throw new Error(`A turn ended with ${JSON.stringify(reply.terminal ?? reply.error)}`)
+    sessionId = reply.session?.sessionId
+  }
+  await user.messages(sessionId ?? '')
+}
+
+/** Waits until everything is saved and nothing is watched any more. */
+async function quiet({ cloud }: Turnkeep): Promise<void> {
+  const until = Date.now() + DRAIN_MS
+  for (;;) {
+    const { ready = [], delayed = [], inflight = [] } = cloud.fauxqs.inspectQueue('turns')?.messages ?? {}
+    if (ready.length + delayed.length + inflight.length === 0) break
+    if (Date.now() > until) throw new Error('The queue does not become empty.')
+    await sleep(50)
+  }
+  await sleep(LAST_WORDS_MS)
+}
+
+async function look(product: Turnkeep) {
+  const [row] = await product.rows<{ stored: string; wal: string }>(`
+    select pg_current_wal_lsn() - '0/0'::pg_lsn as wal, sum(pg_total_relation_size(c.oid)) as stored
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    where n.nspname in ('public', 'turnkeep') and c.relkind = 'r'`)
+  return {
+    storedBytes: Number(row?.stored),
+    walBytes: Number(row?.wal),
+    postgresMs: msBelow(process.pid, 'postgres'),
+    functionsMs: msOf(product.functions().pid ?? 0),
+    output: product.output().length,
+  }
+}

@@ -1,0 +1,386 @@
+import { randomUUID } from 'node:crypto'
+import { PutObjectCommand, S3Client } from '@aws-sdk/client-s3'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { type MessageRecord, type Metric, metricUnits } from '../../lambdas/protocol.ts'
+import type { Script } from '../../local/model/scripted-model.ts'
+import { type DrillCloud, startDrillCloud } from '../drills/drill-cloud.ts'
+import { passAll, type Service } from '../drills/fault-proxy.ts'
+import { type Line, linesOf, metricsOf } from '../harness/emitted-metrics.ts'
+import { type NamedMetric, synthesise } from '../harness/observability.ts'
+import { record } from '../harness/records.ts'
+
+const NAMESPACE = 'Turnkeep/test'
+const QUESTION = 'question-marker-질문'
+const ANSWER: Script = { content: ['answer-marker ', '답 ', 'end'], tokenDelayMs: 2 }
+const LONG: Script = { content: Array.from({ length: 200 }, () => 'answer-marker '), tokenDelayMs: 20 }
+
+let cloud: DrillCloud
+/** What the model does with the next requests, in order; afterwards it answers. */
+let scripts: Script[] = []
+beforeAll(async () => {
+  cloud = await startDrillCloud({
+    name: 'metrics',
+    scriptedModel: { respond: () => scripts.shift() ?? ANSWER },
+    environment: { METRICS_NAMESPACE: NAMESPACE, MODEL_FIRST_TOKEN_MS: '1500', MODEL_SILENCE_MS: '1500' },
+  })
+})
+afterAll(() => cloud.close())
+
+let mark = 0
+beforeEach(() => {
+  scripts = []
+  mark = cloud.output().length
+})
+afterEach(async () => {
+  cloud.proxy.decide = passAll
+  await cloud.drained()
+})
+
+type Emitter = 'chat' | 'api' | 'persist' | 'maintain' | 'migrate'
+
+/** Lines since the test began. */
+const lines = (): Line[] => linesOf(cloud.output().slice(mark))
+/** Values that one function has given a metric since the test began. */
+const values = (by: Emitter, name: Metric): number[] =>
+  metricsOf(lines())
+    .filter((metric) => metric.name === name && metric.dimensions.service === `turnkeep-${by}`)
+    .flatMap((metric) => metric.values)
+const sum = (by: Emitter, name: Metric): number => values(by, name).reduce((total, value) => total + value, 0)
+/** The lines that say how an answer ended: one at most. */
+const ended = (messageId: string | undefined): Line[] =>
+  lines().filter((line) => line.message === 'answer ended' && line.messageId === messageId)
+
+/** A function writes when its invocation ends, which a client does not wait for. */
+const eventually = <Value>(read: () => Value) => expect.poll(read, { timeout: 20_000, interval: 50 })
+
+const refuse = (...services: Service[]) => {
+  cloud.proxy.decide = ({ service, moment }) =>
+    moment === 'before' && services.includes(service) ? { status: 500 } : 'pass'
+}
+/** No watch ends an answer before somebody else does. */
+const blindWatches = () => {
+  cloud.proxy.decide = ({ operation, moment }) =>
+    moment === 'before' && operation === 'unfinished_turns' ? { status: 500 } : 'pass'
+}
+
+/** An event source's batch: one message, which the queue does not know. */
+const deliver = async (...records: unknown[]) => {
+  const event = {
+    Records: [
+      {
+        messageId: 'm1',
+        receiptHandle: 'none',
+        body: JSON.stringify({ records }),
+        attributes: { SentTimestamp: String(Date.now()) },
+      },
+    ],
+  }
+  return JSON.parse(String(await cloud.cloud.runtimeApi.invoke('persist', JSON.stringify(event))))
+}
+const mine = (changes: Partial<MessageRecord> = {}) => record({ content: QUESTION, ...changes })
+
+/** Asks, and kills the functions in the middle of the answer. */
+async function orphan() {
+  scripts = [LONG]
+  const user = cloud.as({ userId: randomUUID() })
+  const reply = await user.ask(QUESTION, {
+    onEvent: async ({ id }) => {
+      if (id === 8) await cloud.killFunctions()
+      return false
+    },
+  })
+  expect(reply.terminal).toBeUndefined()
+  return { user, messageId: reply.session?.messageId, sessionId: reply.session?.sessionId }
+}
+
+describe('an answer', () => {
+  test('is measured from its request’s arrival until it is saved', async () => {
+    const user = cloud.as({ userId: 'measured' })
+    const first = await user.ask(QUESTION)
+    await user.ask({ message: QUESTION, sessionId: first.session?.sessionId })
+    await eventually(() => sum('chat', 'AnswersComplete')).toBe(2)
+    await eventually(() => sum('persist', 'RecordsSaved')).toBe(4)
+
+    const [toToken, ofModel, toEnd] = [
+      values('chat', 'TimeToFirstToken'),
+      values('chat', 'ModelTimeToFirstToken'),
+      values('chat', 'AnswerTime'),
+    ] as [number[], number[], number[]]
+    for (const times of [toToken, ofModel, toEnd]) expect(times).toHaveLength(2)
+    for (const index of [0, 1]) {
+      expect(ofModel[index]).toBeGreaterThan(0)
+      expect(toToken[index]).toBeGreaterThan((ofModel[index] ?? 0) - 1)
+      expect(toEnd[index]).toBeGreaterThanOrEqual(toToken[index] ?? 0)
+    }
+    expect(values('chat', 'KnownSession')).toEqual([0, 1])
+    expect(values('chat', 'SessionLookupTime')).toHaveLength(2)
+    expect(values('chat', 'LogAppendTime').length).toBeGreaterThanOrEqual(2)
+    expect(values('chat', 'DataApiTime').length).toBeGreaterThan(values('chat', 'LogAppendTime').length)
+    const lags = values('persist', 'SaveLag')
+    expect(lags).toHaveLength(4)
+    for (const lag of lags) expect(lag).toBeLessThan(20_000)
+
+    await eventually(() => ended(first.session?.messageId)).toEqual([
+      expect.objectContaining({
+        service: 'turnkeep-chat',
+        companyId: 'acme',
+        platform: 'web',
+        sessionId: first.session?.sessionId,
+        outcome: 'stop',
+        model: 'scripted-chat',
+        promptTokens: expect.any(Number),
+        completionTokens: 3,
+        ms: expect.any(Number),
+      }),
+    ])
+  })
+
+  test('leaves its users counted, once in five minutes', () => {
+    mark = 0 // by the first save of all
+    expect(values('persist', 'ActiveUsers')).toEqual([1])
+    expect(values('persist', 'MonthlyUsers')).toEqual([1])
+  })
+
+  test('is one of many in a process, and each value leaves once', async () => {
+    await Promise.all(Array.from({ length: 20 }, (_, n) => cloud.as({ userId: `crowd ${n}` }).ask(QUESTION)))
+    await eventually(() => sum('chat', 'AnswersComplete')).toBe(20)
+    for (const name of ['TimeToFirstToken', 'AnswerTime', 'KnownSession', 'SessionLookupTime'] as const)
+      expect([name, values('chat', name).length]).toEqual([name, 20])
+    await eventually(() => sum('persist', 'RecordsSaved')).toBe(40)
+  })
+
+  test('that somebody stops is counted as stopped', async () => {
+    scripts = [LONG]
+    const user = cloud.as({ userId: 'stopper' })
+    const reply = await user.ask(QUESTION, {
+      onEvent: async ({ id }, soFar) => {
+        const [first] = soFar
+        if (id === 8 && first?.event.type === 'session')
+          await user.call('DELETE', `/api/chat/stream/${first.event.messageId}`)
+        return false
+      },
+    })
+    expect(reply.terminal).toMatchObject({ finishReason: 'stopped' })
+    await eventually(() => values('chat', 'AnswersStopped')).toEqual([1])
+    expect(values('chat', 'AnswersComplete')).toEqual([])
+    expect(ended(reply.session?.messageId)).toMatchObject([{ outcome: 'stopped' }])
+  })
+
+  test('that the model breaks off is counted as interrupted', async () => {
+    scripts = [{ ...ANSWER, tokenDelayMs: 20, cutAfter: 2 }]
+    const reply = await cloud.as({ userId: 'cut' }).ask(QUESTION)
+    await eventually(() => values('chat', 'AnswersInterrupted')).toEqual([1])
+    expect(values('chat', 'TimeToFirstToken')).toHaveLength(1)
+    expect(ended(reply.session?.messageId)).toMatchObject([{ outcome: 'interrupted' }])
+  })
+
+  test('that the model never begins is counted as failed, and has no first token', async () => {
+    scripts = [{ error: { status: 401, message: QUESTION } }]
+    const reply = await cloud.as({ userId: 'refused' }).ask(QUESTION)
+    await eventually(() => values('chat', 'AnswersFailed')).toEqual([1])
+    expect(values('chat', 'TimeToFirstToken')).toEqual([])
+    expect(values('chat', 'ModelTimeToFirstToken')).toEqual([])
+    expect(values('chat', 'AnswerTime')).toHaveLength(1)
+    expect(ended(reply.session?.messageId)).toMatchObject([{ outcome: 'model_unavailable' }])
+  })
+})
+
+describe('an answer whose writer is killed is counted once, as interrupted', () => {
+  const endedBy = async (by: Emitter, messageId: string | undefined) => {
+    await eventually(() => values(by, 'AnswersInterrupted')).toEqual([1])
+    expect(values(by, 'TurnRescued')).toEqual([1])
+    expect(ended(messageId)).toMatchObject([
+      { service: `turnkeep-${by}`, companyId: 'acme', platform: 'web', outcome: 'interrupted' },
+    ])
+    for (const other of ['chat', 'persist', 'maintain'] as const)
+      if (other !== by) expect([other, values(other, 'AnswersInterrupted')]).toEqual([other, []])
+  }
+
+  test('by its watch', async () => {
+    const { messageId } = await orphan()
+    await endedBy('persist', messageId)
+  })
+
+  test('by a reader', async () => {
+    blindWatches()
+    const { user, messageId } = await orphan()
+    await user.stream('GET', `/api/chat/stream/${messageId}`)
+    await endedBy('chat', messageId)
+  })
+
+  test('by maintain', async () => {
+    blindWatches()
+    const { messageId } = await orphan()
+    await eventually(() =>
+      cloud.rows(`select 1 from chat_turns where message_id = '${messageId}' and lease_until < now()`),
+    ).toHaveLength(1)
+    // It looks at the database only when it has found something else to do.
+    const spooled = [{ tenant: { companyId: 'acme', platform: 'web' }, body: { records: [mine()] } }]
+    await s3().send(
+      new PutObjectCommand({ Bucket: 'content', Key: 'spool/one.json', Body: JSON.stringify(spooled) }),
+    )
+    await cloud.cloud.runtimeApi.invoke('maintain', '{}')
+    await endedBy('maintain', messageId)
+    expect(values('maintain', 'DataApiTime').length).toBeGreaterThan(0)
+  })
+})
+
+const s3 = () =>
+  new S3Client({
+    region: 'us-east-1',
+    endpoint: cloud.cloud.fauxqs.address,
+    credentials: { accessKeyId: 'a', secretAccessKey: 'b' },
+  })
+
+describe('a turn', () => {
+  test('that the queue refuses is counted as spooled, question and answer', async () => {
+    refuse('queue')
+    const reply = await cloud.as({ userId: 'spooled' }).ask(QUESTION)
+    expect(reply.terminal?.type).toBe('done')
+    await eventually(() => sum('chat', 'AnswersComplete')).toBe(1)
+    expect(values('chat', 'TurnSpooled')).toEqual([1, 1])
+    cloud.proxy.decide = passAll
+    await cloud.cloud.runtimeApi.invoke('maintain', '{}')
+    await eventually(() => sum('persist', 'RecordsSaved')).toBe(2)
+  })
+
+  test('that neither takes is counted as not saved, and not again when it is brought in after all', async () => {
+    const user = cloud.as({ userId: 'unlucky' })
+    refuse('queue', 'bucket')
+    const reply = await user.ask(QUESTION)
+    expect(reply.terminal).toMatchObject({ code: 'not_saved' })
+    await eventually(() => values('chat', 'AnswersFailed')).toEqual([1])
+    expect(values('chat', 'TurnNotSaved')).toEqual([1])
+    cloud.proxy.decide = passAll
+    const { sessionId, messageId } = reply.session ?? {}
+    await eventually(async () => (await user.ask({ message: QUESTION, sessionId })).terminal?.type).toBe(
+      'done',
+    )
+    await eventually(() => sum('chat', 'AnswersComplete')).toBe(1)
+    expect(sum('chat', 'TurnRescued')).toBe(1)
+    expect(ended(messageId)).toMatchObject([{ outcome: 'not_saved' }])
+  })
+
+  test('with a record that can never be saved is counted, and its batch mates are', async () => {
+    expect(await deliver({ ...mine(), sequence_number: 0 })).toEqual({ batchItemFailures: [] })
+    expect(await deliver(mine(), mine())).toEqual({ batchItemFailures: [] })
+    await eventually(() => values('persist', 'RecordDeadLettered')).toEqual([1])
+    await eventually(() => sum('persist', 'RecordsSaved')).toBe(2)
+  })
+})
+
+describe('a question with a watched word', () => {
+  test('is counted once, however its characters are composed, and not again for another answer to it', async () => {
+    const user = cloud.as({ userId: 'worried' })
+    const reply = await user.ask(`${QUESTION}: 로그인에서 오류가 납니다`.normalize('NFD'))
+    await user.ask({ message: `${QUESTION}: 고마워요`, sessionId: reply.session?.sessionId })
+    await user.stream('POST', `/api/messages/${reply.session?.messageId}/regenerate`)
+    await eventually(() => sum('chat', 'AnswersComplete')).toBe(3)
+    expect(values('chat', 'WatchedWord')).toEqual([1])
+  })
+})
+
+describe('while the database is away', () => {
+  test('the save lag grows with each delivery that fails, and nothing counts as saved', async () => {
+    const old = mine({ created_at: new Date(Date.now() - 400_000).toISOString() })
+    refuse('database')
+    expect(await deliver(old)).toMatchObject({ batchItemFailures: [{}] })
+    expect(await deliver(old)).toMatchObject({ batchItemFailures: [{}] })
+    await eventually(() => values('persist', 'SaveLag').length).toBe(2)
+    const [before = 0, after = 0] = values('persist', 'SaveLag')
+    expect(before).toBeGreaterThanOrEqual(400_000)
+    expect(after).toBeGreaterThan(before)
+    expect(values('persist', 'RecordsSaved')).toEqual([])
+    expect(sum('persist', 'DataApiErrors')).toBeGreaterThanOrEqual(2) // watches look too
+  })
+
+  test('a long answer’s lag begins when it was written, not when it was asked for', async () => {
+    const asked = new Date(Date.now() - 400_000).toISOString()
+    await deliver(mine({ role: 'assistant', created_at: asked, response_time_ms: 399_000 }))
+    await eventually(() => values('persist', 'SaveLag').length).toBe(1)
+    expect(values('persist', 'SaveLag')[0]).toBeLessThan(30_000)
+  })
+
+  test('calls that fail are counted where they are made, and are no latency', async () => {
+    refuse('database')
+    const user = cloud.as({ userId: 'early' })
+    expect((await user.ask(QUESTION)).status).toBe(503)
+    expect((await user.call('GET', '/api/sessions')).status).toBe(503)
+    await eventually(() => sum('chat', 'DataApiErrors')).toBe(1)
+    await eventually(() => sum('api', 'DataApiErrors')).toBe(1)
+    expect(values('api', 'DataApiTime')).toEqual([])
+    cloud.proxy.decide = passAll
+    expect((await user.call('GET', '/api/sessions')).status).toBe(200)
+    await eventually(() => values('api', 'DataApiTime').length).toBe(1)
+  })
+
+  test('an answer goes on without its log, and is counted when its turn is ended there', async () => {
+    scripts = [LONG]
+    const user = cloud.as({ userId: 'caught' })
+    const reply = await user.ask(QUESTION, {
+      onEvent: ({ id }) => {
+        if (id === 8) refuse('database')
+        return false
+      },
+    })
+    expect(reply.terminal?.type).toBe('done')
+    await eventually(() => values('chat', 'AnswerTime').length).toBe(1)
+    expect(sum('chat', 'ReplyLogUnreachable')).toBeGreaterThan(0)
+    expect(values('chat', 'AnswersComplete')).toEqual([])
+    cloud.proxy.decide = passAll
+    await eventually(() => ended(reply.session?.messageId)).toMatchObject([
+      { service: 'turnkeep-persist', outcome: 'stop', companyId: 'acme' },
+    ])
+    await eventually(() => values('persist', 'AnswersComplete')).toEqual([1])
+  })
+})
+
+/** Last, about all that the journeys above have emitted. */
+describe('what was emitted', () => {
+  const everything = (): Line[] => linesOf(cloud.output())
+  const nameOf = ({ name, dimensions }: NamedMetric): string => `${name} ${JSON.stringify(dimensions)}`
+
+  test('has the namespace, the one dimension and the units that it should have', () => {
+    for (const metric of metricsOf(everything())) {
+      expect(metric.namespace).toBe(NAMESPACE)
+      expect(Object.keys(metric.dimensions)).toEqual(['service'])
+      expect([metric.name, metric.unit]).toEqual([metric.name, metricUnits[metric.name as Metric]])
+      expect(metric.values.length).toBeLessThanOrEqual(100)
+      for (const value of metric.values) expect(value).toBeGreaterThanOrEqual(0)
+    }
+  })
+
+  test('is every metric that there is', () => {
+    const emitted = new Set(metricsOf(everything()).map(({ name }) => name))
+    expect(Object.keys(metricUnits).filter((name) => !emitted.has(name))).toEqual([])
+  })
+
+  test('is every metric of ours that an alarm or a widget names', () => {
+    const emitted = new Set(metricsOf(everything()).map(nameOf))
+    const named = synthesise('prod', {}, NAMESPACE).metrics.filter(({ namespace }) => namespace === NAMESPACE)
+    expect(named.length).toBeGreaterThan(30)
+    expect(named.map(nameOf).filter((name) => !emitted.has(name))).toEqual([])
+  })
+
+  test('is every field that the tables by tenant read', () => {
+    const line = everything().find(({ message }) => message === 'answer ended')
+    const queries = synthesise('prod').widgets.flatMap(({ properties }) => properties.query ?? [])
+    expect(queries).toHaveLength(2)
+    for (const query of queries) {
+      const words = new Set(
+        String(query)
+          .replaceAll(/'[^']*'|"[^"]*"|\bas \w+/g, '')
+          .match(/[a-z]\w*/gi),
+      )
+      for (const known of KEYWORDS) words.delete(known)
+      expect([...words].filter((word) => !(word in (line ?? {})))).toEqual([])
+    }
+  })
+
+  test('holds no word of a question or of an answer', () => {
+    expect(cloud.output()).not.toMatch(/marker|질문|오류|답 /)
+  })
+})
+
+/** Of CloudWatch's query language, and what a query has named itself. */
+const KEYWORDS = ['SOURCE', 'filter', 'stats', 'count', 'sum', 'by', 'sort', 'usd', 'desc', 'limit']
