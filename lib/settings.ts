@@ -116,6 +116,20 @@ const schema = v.strictObject({
     deletionProtection: v.boolean(),
     /** CloudWatch Database Insights: standard keeps 7 days, advanced 15 months and costs per ACU-hour. */
     insights: v.picklist(['none', 'standard', 'advanced']),
+    /** A cluster that was restored beside the stack's own, which the functions are to use: see docs/runbook.md. */
+    restored: v.optional(
+      v.strictObject({
+        clusterArn: v.pipe(
+          text,
+          v.regex(/^arn:aws[\w-]*:rds:[\w-]+:\d{12}:cluster:.+$/, 'must be a cluster'),
+        ),
+        /** Of its owner's login, as RDS manages it. */
+        ownerSecretArn: v.pipe(
+          text,
+          v.regex(/^arn:aws[\w-]*:secretsmanager:[\w-]+:\d{12}:secret:.+$/, 'must be a secret'),
+        ),
+      }),
+    ),
   }),
 
   /** Who hears of alarms; absent: they are seen on the dashboard only. */

@@ -20,6 +20,8 @@ export class Database extends Construct {
   readonly cluster: rds.DatabaseCluster
   /** {"username","password"} of the login that the functions use: a member of a role that owns nothing. */
   readonly login: secretsmanager.Secret
+  /** What the functions use: the cluster, or the restored one that the settings name. */
+  private readonly inUse: { clusterArn: string; ownerSecretArn: string }
 
   constructor(scope: Construct, id: string, settings: Pick<Settings, 'database' | 'dataRemoval'>) {
     super(scope, id)
@@ -74,6 +76,10 @@ export class Database extends Construct {
       ...insights,
       ...(database.insights === 'advanced' && { databaseInsightsMode: rds.DatabaseInsightsMode.ADVANCED }),
     })
+    this.inUse = database.restored ?? {
+      clusterArn: this.cluster.clusterArn,
+      ownerSecretArn: (this.cluster.secret as secretsmanager.ISecret).secretArn,
+    }
     this.login = generatedSecret(this, 'Login', {
       description: 'Turnkeep: the login of the functions. Rotated by itself.',
       settings,
@@ -87,7 +93,7 @@ export class Database extends Construct {
     return {
       variables: { ...this.place(), DATABASE_SECRET_ARN: this.login.secretArn },
       statements: [
-        allow(['rds-data:ExecuteStatement'], this.cluster.clusterArn),
+        allow(['rds-data:ExecuteStatement'], this.inUse.clusterArn),
         allow(['secretsmanager:GetSecretValue'], this.login.secretArn),
       ],
     }
@@ -95,16 +101,15 @@ export class Database extends Construct {
 
   /** The schema's owner. For the migration alone, which also makes the login of the functions. */
   toMigrate(): Grant {
-    const owner = this.cluster.secret as secretsmanager.ISecret
     return {
       variables: {
         ...this.place(),
-        DATABASE_OWNER_SECRET_ARN: owner.secretArn,
+        DATABASE_OWNER_SECRET_ARN: this.inUse.ownerSecretArn,
         DATABASE_SECRET_ARN: this.login.secretArn,
       },
       statements: [
-        allow(['rds-data:ExecuteStatement'], this.cluster.clusterArn),
-        allow(['secretsmanager:GetSecretValue'], owner.secretArn, this.login.secretArn),
+        allow(['rds-data:ExecuteStatement'], this.inUse.clusterArn),
+        allow(['secretsmanager:GetSecretValue'], this.inUse.ownerSecretArn, this.login.secretArn),
       ],
     }
   }
@@ -114,7 +119,7 @@ export class Database extends Construct {
     return {
       variables: this.toCall().variables,
       statements: [
-        allow(['rds-data:ExecuteStatement'], this.cluster.clusterArn),
+        allow(['rds-data:ExecuteStatement'], this.inUse.clusterArn),
         allow(
           [
             'secretsmanager:DescribeSecret',
@@ -129,7 +134,7 @@ export class Database extends Construct {
   }
 
   private place() {
-    return { DATABASE_CLUSTER_ARN: this.cluster.clusterArn, DATABASE_NAME }
+    return { DATABASE_CLUSTER_ARN: this.inUse.clusterArn, DATABASE_NAME }
   }
 
   private acknowledge({ database }: Pick<Settings, 'database'>): void {

@@ -16,6 +16,7 @@ import {
   startDataApi,
 } from '../../local/cloud/data-api.ts'
 import { type Postgres, startPostgres } from '../../local/cloud/postgres.ts'
+import { loginSecrets } from '../harness/login-secrets.ts'
 import { createDatabase, startPostgresServer } from '../harness/postgres-server.ts'
 import { startTcpProxy } from '../harness/tcp-proxy.ts'
 
@@ -23,8 +24,11 @@ const CLUSTER = 'arn:aws:rds:us-east-1:000000000000:cluster:turnkeep'
 const secret = (name: string) => `arn:aws:secretsmanager:us-east-1:000000000000:secret:${name}`
 const SHORT_TIMEOUT_MS = 400
 
+const role = (definition: string) =>
+  `do $$ begin create role ${definition}; exception when duplicate_object or unique_violation then null; end $$`
 const SCHEMA = [
-  `do $$ begin create role turnkeep_app; exception when duplicate_object or unique_violation then null; end $$`,
+  role('turnkeep_app'),
+  role('turnkeep_app_1 login in role turnkeep_app'),
   'create table things (id uuid primary key, count int, note text, data jsonb)',
   'create table secrets (tenant text, body text)',
   'alter table secrets enable row level security',
@@ -41,6 +45,13 @@ const SCHEMA = [
 ]
 
 type Call = Partial<ExecuteStatementCommandInput>
+
+/** Two that are of no use among those that are. */
+const secretsOf = (postgres: Postgres) => (arn: string) =>
+  ({
+    [secret('turnkeep-stranger')]: JSON.stringify({ username: 'turnkeep_nobody', password: 'x' }),
+    [secret('turnkeep-placeholder')]: 'not set yet',
+  })[arn] ?? loginSecrets(postgres)(arn)
 
 function connect(url: string) {
   const client = new RDSDataClient({
@@ -99,7 +110,7 @@ describe.each(Object.entries(backends))('the Data API before %s', (_name, startB
     cleanups.unshift(postgres.close)
     for (const statement of SCHEMA) await postgres.query('owner', statement, [])
     const start = async (options: { statementTimeoutMs?: number }) => {
-      const server = await startDataApi({ postgres, ...options })
+      const server = await startDataApi({ postgres, secretOf: secretsOf(postgres), ...options })
       const connection = connect(server.url)
       cleanups.unshift(() => connection.client.destroy(), server.close)
       return connection
@@ -361,10 +372,10 @@ describe.each(Object.entries(backends))('the Data API before %s', (_name, startB
     const app = { secretArn: secret('turnkeep-app') }
     const whoami = 'select current_user::text as me'
 
-    test('the secret chooses the role', async () => {
+    test('the login of the secret is who runs the statement', async () => {
       const [owner] = await api.json(whoami)
-      expect(await api.json(whoami, app)).toEqual([{ me: 'turnkeep_app' }])
-      expect(owner.me).not.toBe('turnkeep_app')
+      expect(await api.json(whoami, app)).toEqual([{ me: 'turnkeep_app_1' }])
+      expect(owner.me).not.toBe('turnkeep_app_1')
       expect(await api.json('select rolsuper from pg_roles where rolname = current_user')).toEqual([
         { rolsuper: false },
       ])
@@ -375,7 +386,7 @@ describe.each(Object.entries(backends))('the Data API before %s', (_name, startB
       const answers = await Promise.all(
         roles.map((role) => api.json(whoami, { secretArn: secret(`turnkeep-${role}`) })),
       )
-      expect(answers.map(([row]) => (row.me === 'turnkeep_app' ? 'app' : 'owner'))).toEqual(roles)
+      expect(answers.map(([row]) => (row.me === 'turnkeep_app_1' ? 'app' : 'owner'))).toEqual(roles)
     })
 
     test.each([
@@ -386,7 +397,7 @@ describe.each(Object.entries(backends))('the Data API before %s', (_name, startB
     ])('the app role does not get out of its role by %s', async (_title, wayOut) => {
       await api.execute(wayOut, app).catch(() => {})
       const answers = await Promise.all(Array.from({ length: 12 }, () => api.json(whoami, app)))
-      expect(new Set(answers.map(([row]) => row.me))).toEqual(new Set(['turnkeep_app']))
+      expect(new Set(answers.map(([row]) => row.me))).toEqual(new Set(['turnkeep_app_1']))
     })
 
     test('row-level security holds for both roles', async () => {
@@ -410,9 +421,14 @@ describe.each(Object.entries(backends))('the Data API before %s', (_name, startB
       expect(message).toMatch(/^ERROR: permission denied .*; SQLState: 42501$/)
     })
 
-    test('a secret of no role is not found', async () => {
-      expect(await api.refusal('select 1', { secretArn: secret('turnkeep-other') })).toMatchObject({
-        name: 'SecretsErrorException',
+    test.each([
+      ['a secret that is not there', 'other', 'SecretsErrorException', 'no secret'],
+      ['a secret without a login', 'placeholder', 'InvalidSecretException', ''],
+      ['an unknown login', 'stranger', 'DatabaseErrorException', 'SQLState: 28P01'],
+    ])('%s is refused', async (_title, name, error, words) => {
+      expect(await api.refusal('select 1', { secretArn: secret(`turnkeep-${name}`) })).toEqual({
+        name: error,
+        message: expect.stringContaining(words),
       })
     })
   })
@@ -528,7 +544,7 @@ test('a database that is gone is unavailable, and answers again when it is back'
   const server = await startPostgresServer()
   const proxy = await startTcpProxy(server.url)
   const postgres = await startPostgres({ databaseUrl: proxy.url })
-  const dataApi = await startDataApi({ postgres })
+  const dataApi = await startDataApi({ postgres, secretOf: loginSecrets(postgres) })
   const api = connect(dataApi.url)
   try {
     await Promise.all([1, 2, 3].map(() => api.execute('select pg_sleep(0.05)::text')))

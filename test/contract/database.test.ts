@@ -5,6 +5,7 @@ import { afterEach, beforeAll, expect, test } from 'vitest'
 import { type DatabaseOptions, openDatabase } from '../../lambdas/services/database.ts'
 import { startDataApi } from '../../local/cloud/data-api.ts'
 import { startPostgres } from '../../local/cloud/postgres.ts'
+import { loginSecrets } from '../harness/login-secrets.ts'
 
 /** A database that is paused: the first requests wake it and are told so. */
 let resuming = 0
@@ -20,7 +21,7 @@ const options = (): DatabaseOptions => ({
 
 beforeAll(async () => {
   const postgres = await startPostgres({})
-  dataApi = await startDataApi({ postgres })
+  dataApi = await startDataApi({ postgres, secretOf: loginSecrets(postgres) })
   const door = createServer((request, response) => {
     requests += 1
     if (requests > resuming) forward(request, response)

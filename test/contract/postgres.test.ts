@@ -10,6 +10,7 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { type Postgres, PostgresError, startPostgres } from '../../local/cloud/postgres.ts'
 import { createDatabase, type PostgresServer, startPostgresServer } from '../harness/postgres-server.ts'
 
+const APP = { username: 'turnkeep_app_1', password: '' }
 const cell = async (postgres: Postgres, sql: string, values: string[] = []) =>
   (await postgres.query('owner', sql, values)).rows[0]?.[0]
 
@@ -28,8 +29,8 @@ describe('the embedded Postgres, in memory', () => {
 
   beforeAll(async () => {
     postgres = await startPostgres({})
-    await postgres.query('owner', 'create role turnkeep_app', [])
-    await postgres.query('owner', 'grant turnkeep_app to current_user', [])
+    await postgres.query('owner', 'create role turnkeep_app_1 login', [])
+    await postgres.query('owner', 'grant turnkeep_app_1 to current_user', [])
     await postgres.query('owner', 'create table things (a int)', [])
   })
 
@@ -63,12 +64,12 @@ describe('the embedded Postgres, in memory', () => {
 
   test('psql beside it has a role and settings of its own', async () => {
     const [owner, superuser] = [await psql(), await psql('postgres')]
-    await owner.query(`set time zone 'Asia/Seoul'; set role turnkeep_app`)
+    await owner.query(`set time zone 'Asia/Seoul'; set role turnkeep_app_1`)
     expect(await mine(superuser)).toEqual({ me: 'postgres', zone: 'UTC' })
     const answer = await postgres.query('owner', who, ['timezone'])
     expect(answer.rows).toEqual([['turnkeep_owner', 'UTC']])
-    expect((await postgres.query('app', who, ['timezone'])).rows).toEqual([['turnkeep_app', 'UTC']])
-    expect(await mine(owner)).toEqual({ me: 'turnkeep_app', zone: 'Asia/Seoul' })
+    expect((await postgres.query(APP, who, ['timezone'])).rows).toEqual([['turnkeep_app_1', 'UTC']])
+    expect(await mine(owner)).toEqual({ me: 'turnkeep_app_1', zone: 'Asia/Seoul' })
   })
 
   test('large statements of several connections get their own answers', async () => {
@@ -202,10 +203,10 @@ describe('a real Postgres', () => {
   test('a role that the owner just made is one it may act as', async () => {
     await postgres.query(
       'owner',
-      'do $$ begin create role turnkeep_app; exception when duplicate_object or unique_violation then null; end $$',
+      'do $$ begin create role turnkeep_app_1 login; exception when duplicate_object or unique_violation then null; end $$',
       [],
     )
-    expect((await postgres.query('app', 'select current_user::text', [])).rows).toEqual([['turnkeep_app']])
+    expect((await postgres.query(APP, 'select current_user::text', [])).rows).toEqual([['turnkeep_app_1']])
   })
 
   test('a statement over its time is cancelled on the server', async () => {

@@ -1,6 +1,6 @@
 /**
- * Before all tests: a single Redis and a cluster for the run. They are started and not waited for, so a run that needs
- * none of them loses nothing. Test files that break servers start their own (redis.ts).
+ * Before all tests: a single Redis and a cluster for the run. They are started and not waited for, so a run
+ * that needs none of them loses nothing. Test files that break servers start their own (redis.ts).
  */
 import { launchRedis, openRedis, type Redis, type RedisAccess, redisAvailable } from './redis.ts'
 

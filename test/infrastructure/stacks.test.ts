@@ -9,6 +9,11 @@ const KEPT = NAMES.filter((name) => name !== 'dev')
 /** Phase 2, an issuer of one's own, a domain, a web ACL, an account: everything that is optional. */
 const OPTIONS = 'options'
 
+const RESTORED = {
+  clusterArn: 'arn:aws:rds:ap-northeast-2:111122223333:cluster:turnkeep-restored',
+  ownerSecretArn: 'arn:aws:secretsmanager:ap-northeast-2:111122223333:secret:rds!cluster-restored',
+}
+
 const made: Record<string, Environment> = {}
 beforeAll(() => {
   for (const name of NAMES) made[name] = makeEnvironment(name)
@@ -31,6 +36,7 @@ beforeAll(() => {
     webAclArn: 'arn:aws:wafv2:us-east-1:111122223333:global/webacl/all/11111111-2222-3333-4444-555555555555',
     answers: { systemPrompt: 'Be brief.', historyMessages: 10 },
     watchedWords: [],
+    database: { ...environments.prod.database, restored: RESTORED },
   })
 }, 180_000)
 
@@ -373,6 +379,23 @@ describe('everything that is optional', () => {
       AuthenticationMode: { Type: 'iam' },
     })
     expect(text(one(OPTIONS, 'data', 'AWS::ElastiCache::User'))).not.toContain('Passwords')
+  })
+
+  test('a restored cluster takes the place of the stack’s own for every function, and the old one stays', () => {
+    const { data, service } = environment(OPTIONS)
+    const clusters = ofType(service, 'AWS::Lambda::Function').flatMap(({ properties }) => {
+      const { Variables = {} } = (properties.Environment ?? {}) as { Variables?: Record<string, unknown> }
+      return 'DATABASE_CLUSTER_ARN' in Variables ? [Variables.DATABASE_CLUSTER_ARN] : []
+    })
+    expect(clusters).toEqual(Object.keys(resources.functions).map(() => RESTORED.clusterArn))
+    const statements = ofType(service, 'AWS::IAM::Policy').flatMap(
+      ({ properties }) =>
+        (properties.PolicyDocument as unknown as { Statement: { Action: string; Resource: unknown }[] }).Statement,
+    )
+    const calls = statements.filter(({ Action }) => Action === 'rds-data:ExecuteStatement')
+    expect(calls.map(({ Resource }) => Resource)).toEqual(clusters)
+    expect(text(statements)).toContain(RESTORED.ownerSecretArn)
+    expect(ofType(data, 'AWS::RDS::DBCluster')).toHaveLength(1)
   })
 
   test("an issuer of one's own takes the place of the user pool, for the functions and for the page", () => {
