@@ -67,6 +67,8 @@ export class ServiceStack extends Stack {
       UserPoolId: data.users?.pool.userPoolId,
       UserPoolClientId: cognito?.clientId,
       ModelKeySecretArn: data.secrets.modelKey.secretArn,
+      ResumeSecretArn: data.secrets.resume.secretArn,
+      DatabaseSecretArn: data.database.login.secretArn,
       TurnsQueueUrl: data.turns.turns.queueUrl,
       TurnsDeadQueueUrl: data.turns.dead.queueUrl,
     })

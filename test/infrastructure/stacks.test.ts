@@ -302,6 +302,8 @@ describe.each(NAMES)('%s', (name) => {
         'UserPoolId',
         'UserPoolClientId',
         'ModelKeySecretArn',
+        'ResumeSecretArn',
+        'DatabaseSecretArn',
         'TurnsQueueUrl',
         'TurnsDeadQueueUrl',
         'DashboardUrl',
@@ -390,7 +392,8 @@ describe('everything that is optional', () => {
     expect(clusters).toEqual(Object.keys(resources.functions).map(() => RESTORED.clusterArn))
     const statements = ofType(service, 'AWS::IAM::Policy').flatMap(
       ({ properties }) =>
-        (properties.PolicyDocument as unknown as { Statement: { Action: string; Resource: unknown }[] }).Statement,
+        (properties.PolicyDocument as unknown as { Statement: { Action: string; Resource: unknown }[] })
+          .Statement,
     )
     const calls = statements.filter(({ Action }) => Action === 'rds-data:ExecuteStatement')
     expect(calls.map(({ Resource }) => Resource)).toEqual(clusters)
