@@ -5,8 +5,8 @@
  */
 import type { MessageRecord, NumberedEvent, ReplyEvent, Tenant } from '../protocol.ts'
 
-/** A message as it is stored: a record plus what became of it since. */
-export interface StoredMessage extends MessageRecord {
+/** A message as it is stored: a record plus what became of it since. Whose it is, its session knows. */
+export interface StoredMessage extends Omit<MessageRecord, 'user_id'> {
   is_deleted: boolean
   inquiry_category: string | null
   satisfaction_score: number | null

@@ -179,13 +179,13 @@ export function openPostgresHotStore(database: Database, options: PostgresHotSto
         thread_id: string
         user_id: string
         question_id: string
-        question: MessageRecord | null
-        answer: MessageRecord | null
         sequence_number: number
         opened_at: string
       }>(rows, 'turn')
       if (turn === undefined) return undefined
       const [saved] = parseRows<MessageRecord>(rows, 'saved')
+      const [question] = parseRows<MessageRecord>(rows, 'question')
+      const [answer] = parseRows<MessageRecord>(rows, 'answer')
       return {
         saved,
         turn: {
@@ -195,8 +195,8 @@ export function openPostgresHotStore(database: Database, options: PostgresHotSto
           threadId: turn.thread_id,
           userId: turn.user_id,
           questionId: turn.question_id,
-          question: turn.question ?? undefined,
-          answer: turn.answer ?? undefined,
+          question,
+          answer,
           answerSequenceNumber: turn.sequence_number,
           openedAt: turn.opened_at,
         },

@@ -74,8 +74,9 @@ begin
   return true;
 end $$;
 
--- Takes over a turn whose lease has run out, for whoever comes first. Kind 'turn' with its row, and 'saved' with the
--- answer where its writer got it to the queue before it was lost; no row: finished, unknown, or still held.
+-- Takes over a turn whose lease has run out, for whoever comes first. Kind 'turn' with its row, its 'question' and
+-- 'answer' as rows of their own (a row of the Data API holds 64 KB), and 'saved' with the answer where its writer got
+-- it to the queue before it was lost; no row: finished, unknown, or still held.
 create or replace function turnkeep.take_over_turn(p_company_id text, p_platform text, p_message_id uuid, p_lease_seconds double precision)
 returns table (kind text, body jsonb)
 language plpgsql as $$
@@ -90,7 +91,10 @@ begin
     and turnkeep.has_lapsed(t)
   returning t.* into v_turn;
   if found then
-    return query select 'turn', to_jsonb(v_turn);
+    return query select 'turn', to_jsonb(v_turn) - 'question' - 'answer';
+    return query
+      select r.kind, r.body from (values ('question', v_turn.question), ('answer', v_turn.answer)) as r (kind, body)
+      where r.body is not null;
     return query
       select 'saved', to_jsonb(m) || jsonb_build_object('user_id', v_turn.user_id) from public.chat_messages m
       where m.company_id = p_company_id and m.platform = p_platform and m.id = p_message_id and m.status <> 'interrupted';

@@ -33,8 +33,10 @@ const HISTORY = 5
 /** Text of a history is bounded by this, at whole messages; in the Data API's one response no more has room. */
 const HISTORY_BYTES = 400_000
 
+type Columns = Omit<MessageRecord, 'user_id'>
+
 /** What of a history's message anybody looks at. */
-const brief = ({ id, role, content, content_key, parent_message_id, sequence_number }: MessageRecord) => ({
+const brief = ({ id, role, content, content_key, parent_message_id, sequence_number }: Columns) => ({
   id,
   role,
   content,
@@ -42,15 +44,15 @@ const brief = ({ id, role, content, content_key, parent_message_id, sequence_num
   parent_message_id,
   sequence_number,
 })
-const briefly = (messages: readonly (MessageRecord | StoredMessage)[]) => messages.map(brief)
+const briefly = (messages: readonly Columns[]) => messages.map(brief)
 const textsOf = (messages: readonly StoredMessage[]) => messages.map(({ content }) => content)
 
 /** The same record, its time written one way. */
-const normal = (record: MessageRecord | undefined) =>
+const normal = <Record extends Columns>(record: Record | undefined) =>
   record && { ...record, created_at: new Date(record.created_at).toISOString() }
 
 /** A record's columns alone. Its user is not among them: the session has one. */
-function columns(message: MessageRecord | undefined) {
+function columns(message: (Columns & { user_id?: string }) | undefined) {
   if (message === undefined) return undefined
   const { user_id: _, ...record } = normal(message) ?? message
   return Object.fromEntries(
@@ -791,6 +793,22 @@ function contract({ name, skip, start }: BackEnd): void {
         })
         const read = await store.readTurn(tenant, request.question.id, request.messageId)
         expect(read?.answer?.content).toBe('온 답')
+      })
+
+      test('of a question and an answer as large as they may be gives both, whole', async () => {
+        const tenant = newTenant()
+        const text = '가나다라'.repeat(1_600) // 19 KB; above 24 KB as JSON a text moves to the bucket
+        const metadata = { note: 'x'.repeat(7_900) }
+        const request = askIn(tenant)
+        request.question.content = text
+        request.question.metadata = metadata
+        const turn = await opened(lost.openTurn(request))
+        const sources = [{ id: 's', title: '제목', score: 0.5, excerpt: 'y'.repeat(11_000) }]
+        const answer = answerTo(turn, request.messageId, text, { sources, metadata })
+        await lost.close(leaseOf(tenant, request.messageId), [], answer)
+        const taken = await store.takeOver(tenant, request.messageId)
+        expect(taken?.turn.question?.content).toBe(text)
+        expect(normal(taken?.turn.answer)).toEqual(normal(answer))
       })
 
       test('of a second answer has no question to save', async () => {
