@@ -15,6 +15,9 @@ const CLOSE_MS = 15_000
 
 type Environment = Record<string, string | undefined>
 
+/** Nobody collects metrics here; they would bury the log. */
+const QUIET: Environment = { POWERTOOLS_METRICS_DISABLED: 'true' }
+
 export type Listening = {
   functionEnvironment: Record<string, string>
   address: string
@@ -90,7 +93,7 @@ export function supervise(dataDir: string, environment: Environment): Supervisor
     while (!isStopping && !isOver()) {
       functions = startChild({
         file: resolve(import.meta.dirname, 'functions/main.ts'),
-        environment: { ...withoutAws(environment), ...settings },
+        environment: { ...QUIET, ...withoutAws(environment), ...settings },
         pidFile: join(dataDir, 'functions.pid'),
         onMessage: (message) => {
           if (message.type === 'idle') idle.resolve()
