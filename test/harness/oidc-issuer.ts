@@ -2,6 +2,7 @@
  * A real OIDC issuer on loopback (oidc-provider), built as Cognito is: the issuer's own origin has nothing but the
  * discovery document, and the endpoints are on another one.
  */
+import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type RequestListener, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -98,9 +99,13 @@ async function configuration(page: string, rules: OidcIssuer['rules']): Promise<
         post_logout_redirect_uris: [`${page}/`],
       },
     ],
-    claims: { openid: ['sub', ...claims] },
+    claims: { openid: ['sub', 'jti', ...claims] },
     conformIdTokenClaims: false, // the claims stand in the ID token
-    findAccount: (_, id) => ({ accountId: id, claims: async () => ({ sub: id, ...PEOPLE[id] }) }),
+    // With an id of its own, as real issuers' have: two of one second would be the same token otherwise.
+    findAccount: (_, id) => ({
+      accountId: id,
+      claims: async () => ({ sub: id, jti: randomUUID(), ...PEOPLE[id] }),
+    }),
     // Nobody is asked whether the page may know who they are.
     loadExistingGrant: async ({ oidc }) => {
       const { Grant } = oidc.provider
