@@ -26,7 +26,8 @@ function commit(): string {
   try {
     const git = (...args: string[]) =>
       execFileSync('git', args, { encoding: 'utf8', cwd: join(import.meta.dirname, '..') })
-    const changed = git('status', '--porcelain', '--', 'lambdas', 'lib', 'local', 'sql').trim() !== ''
+    const changed =
+      git('status', '--porcelain', '--', 'lambdas', 'lib', ':!lib/cost', 'local', 'sql').trim() !== ''
     return `${git('rev-parse', '--short', 'HEAD').trim()}${changed ? '+' : ''}`
   } catch {
     return 'unknown'

@@ -117,10 +117,52 @@ export interface Tenant {
   platform: string
 }
 
-/** Who is calling, as the verified token says. */
-export interface Caller extends Tenant {
+/** A person who does something, as the audit log names them. */
+export interface Actor {
   userId: string
   role: Role
+}
+
+/** Who is calling, as the verified token says. */
+export interface Caller extends Tenant, Actor {}
+
+// ---------------------------------------------------------------- limits
+
+export type LimitKind = 'user' | 'tenant' | 'address'
+
+/** One limit that a request is held to. */
+export interface LimitCheck {
+  kind: LimitKind
+  /** Absent for addresses, which have none. */
+  tenant?: Tenant
+  /** The user's id, '' for the tenant, an address's keyed hash. */
+  key: string
+  /** Requests in any window; 0: none at all. */
+  limit: number
+  windowSeconds: number
+  /** Requests that this one stands for; absent: itself. */
+  count?: number
+}
+
+/** How a limit stands after a request was held to it. */
+export interface LimitState {
+  kind: LimitKind
+  limit: number
+  windowSeconds: number
+  allowed: boolean
+  /** Requests that would be let through now. */
+  remaining: number
+  /** Until the oldest request that counts does no more. */
+  resetSeconds: number
+  /** 0 where it was allowed. */
+  retryAfterSeconds: number
+}
+
+/** The limits of one request, for whoever checks them in the same round trip as something else. */
+export interface Admission {
+  checks: readonly LimitCheck[]
+  /** Told how they stand, once. Throws `rate_limited` where one did not allow the request. */
+  settle(states: readonly LimitState[]): void
 }
 
 // ---------------------------------------------------------------- chat
@@ -345,6 +387,133 @@ export const messageListSchema = v.object({
 })
 export type MessageListQuery = v.InferOutput<typeof messageListSchema>
 
+// ---------------------------------------------------------------- tenants
+
+/** What a tenant may set for its answers. Each has a default in the environment. */
+export interface TenantSettings {
+  model: string
+  systemPrompt: string
+  /** Earlier messages that the model is given, and the tokens that they may have together. */
+  historyMessages: number
+  historyTokens: number
+  /** 0: the model's own limit. */
+  answerTokens: number
+  /** Questions with one of these are counted. */
+  watchedWords: string[]
+  /** Requests in any 60 seconds, of one user and of all together. */
+  userRequestsPerMinute: number
+  tenantRequestsPerMinute: number
+}
+
+/** What a tenant has set; what is absent is the environment's. */
+export type OwnSettings = Partial<TenantSettings>
+
+export interface TenantAnswer {
+  /** What acts. */
+  settings: TenantSettings
+  /** What of it the tenant has set itself. */
+  own: OwnSettings
+  /** Those that `model` may name. */
+  models: readonly string[]
+  /** Raised by every change; 0: nothing was ever set. */
+  version: number
+  changedAt: string | null
+}
+
+// A tenant's settings are one row of the Data API, which holds 64 KB, whatever characters they are made of.
+export const MAX_SYSTEM_PROMPT_CHARACTERS = 8_000
+const MAX_WATCHED_WORDS = 30
+const MAX_WATCHED_WORD_CHARACTERS = 50
+/** 20 of the largest messages that stand in a row fit into one response. */
+export const MAX_HISTORY_MESSAGES = 20
+export const MAX_TOKENS = 1_000_000
+
+const notBlank = v.check((text: string) => text.trim() !== '', 'must not be blank')
+const atMostCharacters = (most: number) =>
+  v.check((text: string) => countCharacters(text) <= most, `must be at most ${most} characters`)
+const wholeNumber = (max: number, min = 0) =>
+  v.pipe(
+    v.number(),
+    v.check(
+      (value) => Number.isInteger(value) && value >= min && value <= max,
+      `must be a whole number from ${min} to ${max}`,
+    ),
+  )
+const resettable = <Schema extends v.GenericSchema>(schema: Schema) => v.optional(v.nullable(schema))
+
+/**
+ * What is absent stays; null takes a setting back to the environment's value. Only these models may be named, and no
+ * limit may be above the most requests that the environment allows a tenant: others' share depends on it.
+ */
+export const tenantPatchSchema = (models: readonly string[], maxRequestsPerMinute: number) =>
+  v.strictObject({
+    model: resettable(v.picklist(models, `must be one of ${models.join(', ')}`)),
+    systemPrompt: resettable(
+      v.pipe(v.string(), notBlank, atMostCharacters(MAX_SYSTEM_PROMPT_CHARACTERS), storable),
+    ),
+    historyMessages: resettable(wholeNumber(MAX_HISTORY_MESSAGES)),
+    historyTokens: resettable(wholeNumber(MAX_TOKENS)),
+    answerTokens: resettable(wholeNumber(MAX_TOKENS)),
+    watchedWords: resettable(
+      v.pipe(
+        v.array(v.pipe(v.string(), notBlank, atMostCharacters(MAX_WATCHED_WORD_CHARACTERS), storable)),
+        v.maxLength(MAX_WATCHED_WORDS, `must be at most ${MAX_WATCHED_WORDS} words`),
+      ),
+    ),
+    userRequestsPerMinute: resettable(wholeNumber(maxRequestsPerMinute, 1)),
+    tenantRequestsPerMinute: resettable(wholeNumber(maxRequestsPerMinute, 1)),
+  })
+export type TenantPatch = v.InferOutput<ReturnType<typeof tenantPatchSchema>>
+
+/** An `If-Match` header: the version that a change is meant for, as `ETag` gave it, also where a proxy weakened it. */
+export const versionSchema = v.pipe(
+  v.string(),
+  v.regex(/^(W\/)?"\d{1,9}"$/, 'must be the ETag of an earlier answer'),
+  v.transform((tag) => Number(/\d+/.exec(tag)?.[0])),
+)
+
+// ---------------------------------------------------------------- the audit log
+
+/** What is recorded; sql/operations writes these. */
+export type AuditAction =
+  | 'tenant.changed'
+  | 'sessions.listed'
+  | 'session.created'
+  | 'session.read'
+  | 'session.changed'
+  | 'session.ended'
+  | 'session.purged'
+  | 'messages.read'
+  | 'message.rated'
+  | 'message.deleted'
+  | 'question.asked'
+  | 'answer.regenerated'
+  | 'reply.read'
+  | 'reply.stopped'
+
+/** Who did what with whose data, without content. */
+export interface AuditEntry {
+  at: string
+  actorId: string
+  actorRole: Role
+  action: AuditAction
+  /** Whose data it was; null: the tenant's, or all users'. */
+  userId: string | null
+  sessionId: string | null
+  messageId: string | null
+  /** Names of what was changed. */
+  fields: string[]
+}
+
+export const auditListSchema = v.object({
+  userId: v.optional(label),
+  limit,
+  cursor: v.optional(v.pipe(v.string(), v.maxLength(200))),
+})
+export type AuditListQuery = v.InferOutput<typeof auditListSchema>
+
+// ---------------------------------------------------------------- parts of addresses
+
 export const uuidSchema = uuid
 export const eventIdSchema = v.pipe(
   v.string(),
@@ -398,6 +567,13 @@ export const metricUnits = {
   ActiveUsers: 'Count',
   MonthlyUsers: 'Count',
 
+  /** A request went on although the limiter could not be reached. */
+  LimitsUnchecked: 'Count',
+  /** Phase 2 went on in Postgres, or with the queue alone, because Valkey could not be reached. */
+  CacheUnreachable: 'Count',
+  /** An idempotency key could not be looked up beyond the day that Valkey remembers, and was taken for new. */
+  IdempotencyUnchecked: 'Count',
+
   /** One call that was answered, also where Postgres refused the statement. */
   DataApiTime: 'Milliseconds',
   /** One call that was not. */
@@ -411,6 +587,25 @@ export type Measure = (metric: Metric, value: number) => void
 export type Count = (metric: Metric) => void
 
 // ---------------------------------------------------------------- what stands in the queue and in the database
+
+/**
+ * What saving a message has yet to do, where its turn was opened in Valkey. Postgres does it when the turn is opened
+ * there. Done once, with the message's first save.
+ */
+const onSaveSchema = v.object({
+  /** Counts it in its session. */
+  count: v.literal(true),
+  /** Of the session, if it has none yet. */
+  title: v.optional(v.string()),
+  channel: v.optional(v.string()),
+  /** The key that names the turn, and the answer's id. */
+  claim: v.optional(
+    v.object({ caller: v.string(), key: v.string(), body_hash: v.string(), message_id: uuid }),
+  ),
+  /** Who has asked in another user's session. */
+  audit: v.optional(v.object({ user_id: v.string(), role: v.picklist(roles), action: v.string() })),
+})
+export type OnSave = v.InferOutput<typeof onSaveSchema>
 
 /**
  * A finished message on its way to Postgres, and as the hot store keeps it until then. Names are the
@@ -438,6 +633,7 @@ export const messageRecordSchema = v.object({
   created_at: v.pipe(v.string(), v.isoTimestamp()),
   /** The owner of the session: a save that comes before the session's own row creates it. */
   user_id: v.string(),
+  on_save: v.optional(onSaveSchema),
 })
 export type MessageRecord = v.InferOutput<typeof messageRecordSchema>
 

@@ -19,7 +19,7 @@ export class DataStack extends Stack {
   /** Large texts below `content/`, the spool below `spool/`. */
   readonly content: PrivateBucket
   readonly secrets: Secrets
-  /** Phase 2 only. */
+  /** In phase 2, and while the phase is being switched. */
   readonly cache: Cache | undefined
   /** Absent where the environment has an issuer of its own. */
   readonly users: UserDirectory | undefined
@@ -36,7 +36,7 @@ export class DataStack extends Stack {
     })
     new PrivateBucket(this, 'Files', { settings })
     this.secrets = new Secrets(this, 'Secrets', settings)
-    if (settings.phase === 2 && settings.cache) this.cache = new Cache(this, 'Cache', settings.cache)
+    if (settings.cache) this.cache = new Cache(this, 'Cache', settings.cache)
     if (settings.signIn === 'cognito') this.users = new UserDirectory(this, 'Users', settings)
   }
 

@@ -133,9 +133,10 @@ function makeFunctions(
 function giveWhatIsNeeded(
   { chat, api, persist, maintain, migrate, rotate }: Functions,
   settings: Settings,
-  { database, turns, content, secrets }: DataStack,
+  { database, turns, content, secrets, cache }: DataStack,
   signIn: SignIn,
 ): void {
+  const hotStore = cache ? [cache.toConnect(settings)] : []
   // Whoever meets a turn whose writer is gone saves it: chat, persist and maintain alike.
   const rescuing = [
     database.toCall(),
@@ -143,31 +144,50 @@ function giveWhatIsNeeded(
     content.toRead('content/'),
     content.toWrite('content/'),
     content.toWrite('spool/'),
-    told({ HISTORY_MESSAGES: settings.answers.historyMessages }),
+    historyMessages(settings),
+    ...hotStore,
   ]
   chat.give(
     ...rescuing,
     signIn.toCheckTokens(),
     secrets.toReadModelKey(),
     secrets.toReadResumeSecret(),
+    secrets.toReadOriginSecret(),
     modelSettings(settings),
+    tenantDefaults(settings),
   )
-  api.give(database.toCall(), content.toRead('content/'), signIn.toCheckTokens())
+  api.give(
+    database.toCall(),
+    secrets.toReadOriginSecret(),
+    content.toRead('content/'),
+    signIn.toCheckTokens(),
+    historyMessages(settings),
+    tenantDefaults(settings),
+    ...hotStore,
+  )
   persist.give(...rescuing, turns.toBury(), turns.toPostpone())
   maintain.give(...rescuing, turns.toCount(), content.toRead('spool/'), content.toDelete('spool/'))
   migrate.give(database.toMigrate(), told({ SQL_DIRECTORY: 'sql' }))
   rotate.give(database.toRotate())
 }
 
-const modelSettings = ({ model, answers, watchedWords }: Settings): Grant =>
+const modelSettings = ({ model, answers }: Settings): Grant =>
   told({
     OPENAI_BASE_URL: model.baseUrl,
+    MODEL_FIRST_TOKEN_MS: answers.firstTokenMs,
+    MODEL_SILENCE_MS: answers.silenceMs,
+  })
+
+const historyMessages = ({ answers }: Settings): Grant => told({ HISTORY_MESSAGES: answers.historyMessages })
+
+/** What a tenant may set for itself: chat answers by it, api shows it to admins. Beside them goes historyMessages. */
+const tenantDefaults = ({ model, answers, watchedWords }: Settings): Grant =>
+  told({
     CHAT_MODEL: model.name,
+    ALLOWED_MODELS: model.allowed?.join(','),
     SYSTEM_PROMPT: answers.systemPrompt,
     HISTORY_TOKENS: answers.historyTokens,
     ANSWER_TOKENS: answers.answerTokens,
-    MODEL_FIRST_TOKEN_MS: answers.firstTokenMs,
-    MODEL_SILENCE_MS: answers.silenceMs,
     WATCHED_WORDS: watchedWords.join(',') || ',', // a lone comma: none
   })
 

@@ -6,6 +6,10 @@ import * as v from 'valibot'
 
 const text = v.pipe(v.string(), v.nonEmpty('must not be empty'))
 const httpsUrl = v.pipe(text, v.regex(/^https:\/\/[^\s/?#]+([/?#]\S*)?$/, 'must be an https:// address'))
+const withoutComma = v.pipe(
+  text,
+  v.check((words) => !words.includes(','), 'must hold no comma'),
+)
 const origin = v.pipe(text, v.regex(/^https:\/\/[^\s/?#]+$/, 'must be https:// and a host'))
 const wholeNumber = (min: number, max: number) =>
   v.pipe(
@@ -68,6 +72,8 @@ const schema = v.strictObject({
     /** Of an OpenAI-compatible endpoint. Its key is put into a secret after the deployment, not here. */
     baseUrl: httpsUrl,
     name: text,
+    /** Others that a tenant's admins may choose instead. The dashboard prices them as if they were the first. */
+    allowed: v.optional(v.array(withoutComma)),
     /** USD per million tokens, for the dashboard's costs. */
     price: v.strictObject({
       prompt: amount,
@@ -77,7 +83,7 @@ const schema = v.strictObject({
     }),
   }),
 
-  /** What is left out has the functions' own default. */
+  /** What is left out has the functions' own default. The first four are defaults that a tenant may override. */
   answers: v.strictObject({
     /** Stands in the function's environment, which holds 4 KB together. */
     systemPrompt: v.optional(v.pipe(text, v.maxBytes(2_000, 'must be at most 2,000 bytes'))),
@@ -93,7 +99,10 @@ const schema = v.strictObject({
 
   /** 1: Postgres alone serves sessions, history and reply logs. 2: Valkey does; the alarms say when. */
   phase: v.picklist([1, 2], 'must be 1 or 2'),
-  /** Phase 2 only. */
+  /**
+   * Phase 2 needs one. In phase 1 it is there while the phase is being switched: first deploy the cache with phase 1, then
+   * phase 2; back again phase 1 with the cache, and after a day without it.
+   */
   cache: v.optional(
     v.strictObject({
       /** Limits, so that a mistake has a price that is known. The least that AWS bills is 100 MB. */
@@ -135,12 +144,7 @@ const schema = v.strictObject({
   /** Who hears of alarms; absent: they are seen on the dashboard only. */
   alarmEmail: v.optional(v.pipe(text, v.email('must be an e-mail address'))),
   /** Questions with one of these are counted. None: an empty list. */
-  watchedWords: v.array(
-    v.pipe(
-      text,
-      v.check((word) => !word.includes(','), 'must hold no comma'),
-    ),
-  ),
+  watchedWords: v.array(withoutComma),
   logRetentionDays: v.pipe(
     v.number(),
     v.check((days) => LOG_RETENTION_DAYS.includes(days), `must be one of ${LOG_RETENTION_DAYS.join(', ')}`),
@@ -284,7 +288,6 @@ const rules: Rule[] = [
       ? "database.deletionProtection contradicts a dataRemoval of 'destroy'"
       : undefined,
   ({ phase, cache }) => (phase === 2 && !cache ? 'cache is missing: phase 2 needs one' : undefined),
-  ({ phase, cache }) => (phase === 1 && cache ? 'cache has no use in phase 1' : undefined),
 ]
 
 function explain(issue: v.BaseIssue<unknown>): string {

@@ -1,6 +1,6 @@
 /**
  * `npm start`: the whole of Turnkeep on this machine. PORT (8787), TURNKEEP_DATA_DIR (.turnkeep), DATABASE_URL,
- * OPENAI_BASE_URL, OPENAI_API_KEY, CHAT_MODEL and EMBEDDING_MODEL change what it uses.
+ * VALKEY_URL (phase 2), OPENAI_BASE_URL, OPENAI_API_KEY, CHAT_MODEL and EMBEDDING_MODEL change what it uses.
  */
 import { join, relative, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -41,6 +41,7 @@ function announce({ address, uses }: Listening): void {
   console.log(`\nTurnkeep is ready at ${address}`)
   console.log(`  page      ${address}/`)
   console.log(`  database  ${uses.database}`)
+  console.log(`  hot store ${uses.hotStore}`)
   console.log(`  model     ${uses.model}`)
   const below = relative(process.cwd(), dataDir)
   console.log(`  state     ${below.startsWith('..') ? dataDir : below || '.'}\n`)

@@ -21,7 +21,7 @@ const QUIET: Environment = { POWERTOOLS_METRICS_DISABLED: 'true' }
 export type Listening = {
   functionEnvironment: Record<string, string>
   address: string
-  uses: { database: string; model: string }
+  uses: { database: string; model: string; hotStore: string }
 }
 
 export type Supervisor = {

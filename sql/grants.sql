@@ -5,8 +5,13 @@ grant usage on schema public, turnkeep to turnkeep_app;
 
 grant select, insert, update on public.tenants, public.chat_sessions, public.chat_messages, public.idempotency_keys to turnkeep_app;
 
--- The hot store is emptied by those who fill it.
-grant select, insert, update, delete on public.chat_turns, public.chat_reply_events to turnkeep_app;
+grant select, insert, update on public.tenant_settings to turnkeep_app;
+
+-- The audit log is written and read, and never changed.
+grant select, insert on public.audit_log to turnkeep_app;
+
+-- The hot store and the limits are emptied by those who fill them.
+grant select, insert, update, delete on public.chat_turns, public.chat_reply_events, public.rate_limits to turnkeep_app;
 
 revoke execute on all functions in schema turnkeep from public;
 

@@ -2,6 +2,19 @@
 
 -- tables
 
+create table public.audit_log (
+  company_id text not null,
+  platform text not null,
+  id uuid not null default gen_random_uuid(),
+  at timestamp with time zone not null default clock_timestamp(),
+  actor_id text not null,
+  actor_role text not null,
+  action text not null,
+  user_id text,
+  session_id uuid,
+  message_id uuid,
+  fields text[] not null default '{}'::text[]
+);
 create table public.chat_messages (
   id uuid not null,
   company_id text not null,
@@ -92,6 +105,22 @@ create table public.idempotency_keys (
   message_id uuid not null,
   created_at timestamp with time zone not null default now()
 );
+create table public.rate_limits (
+  company_id text not null,
+  platform text not null,
+  kind text not null,
+  key text not null,
+  last_at timestamp with time zone[] not null default '{}'::timestamp with time zone[],
+  counts integer[] not null default '{}'::integer[],
+  kept_until timestamp with time zone not null
+);
+create table public.tenant_settings (
+  company_id text not null,
+  platform text not null,
+  settings jsonb not null default '{}'::jsonb,
+  version integer not null default 0,
+  changed_at timestamp with time zone
+);
 create table public.tenants (
   company_id text not null,
   platform text not null,
@@ -110,6 +139,8 @@ create table turnkeep.migrations (
 
 -- constraints
 
+alter table public.audit_log add CHECK ((actor_role = ANY (ARRAY['user'::text, 'agent'::text, 'admin'::text])));
+alter table public.audit_log add PRIMARY KEY (company_id, platform, at, id);
 alter table public.chat_messages add PRIMARY KEY (company_id, platform, id);
 alter table public.chat_messages add CHECK ((role = ANY (ARRAY['user'::text, 'assistant'::text, 'system'::text])));
 alter table public.chat_messages add CHECK (((satisfaction_score >= 1) AND (satisfaction_score <= 5)));
@@ -123,12 +154,16 @@ alter table public.chat_turns add CHECK ((state = ANY (ARRAY['running'::text, 'c
 alter table public.idempotency_keys add PRIMARY KEY (company_id, platform, user_id, key);
 alter table turnkeep.logins add PRIMARY KEY (login);
 alter table turnkeep.migrations add PRIMARY KEY (name);
+alter table public.rate_limits add CHECK ((kind = ANY (ARRAY['address'::text, 'user'::text, 'tenant'::text])));
+alter table public.rate_limits add PRIMARY KEY (company_id, platform, kind, key);
+alter table public.tenant_settings add PRIMARY KEY (company_id, platform);
 alter table public.tenants add CHECK ((company_id <> ''::text));
 alter table public.tenants add PRIMARY KEY (company_id, platform);
 alter table public.tenants add CHECK ((platform <> ''::text));
 
 -- indexes
 
+CREATE INDEX audit_log_of_user ON public.audit_log USING btree (company_id, platform, user_id, at, id) WHERE (user_id IS NOT NULL);
 CREATE INDEX chat_messages_by_sequence ON public.chat_messages USING btree (company_id, platform, session_id, sequence_number, id, thread_id);
 CREATE INDEX chat_messages_by_time ON public.chat_messages USING btree (company_id, platform, session_id, thread_id, created_at) WHERE (NOT is_deleted);
 CREATE INDEX chat_messages_by_trace ON public.chat_messages USING btree (company_id, platform, langsmith_trace_id) WHERE (langsmith_trace_id IS NOT NULL);
@@ -140,69 +175,98 @@ CREATE INDEX chat_turns_by_question ON public.chat_turns USING btree (company_id
 CREATE INDEX chat_turns_finished ON public.chat_turns USING btree (company_id, platform, finished_at) WHERE (state = 'finished'::text);
 CREATE INDEX chat_turns_of_thread ON public.chat_turns USING btree (company_id, platform, session_id, thread_id, opened_at);
 CREATE INDEX chat_turns_unfinished ON public.chat_turns USING btree (company_id, platform, session_id, thread_id) WHERE (state <> 'finished'::text);
+CREATE INDEX rate_limits_kept ON public.rate_limits USING btree (company_id, platform, kept_until);
 CREATE UNIQUE INDEX chat_sessions_id ON public.chat_sessions USING btree (id);
 
 -- row-level security
 
+alter table public.audit_log enable row level security, force row level security;
 alter table public.chat_messages enable row level security, force row level security;
 alter table public.chat_reply_events enable row level security, force row level security;
 alter table public.chat_sessions enable row level security, force row level security;
 alter table public.chat_turns enable row level security, force row level security;
 alter table public.idempotency_keys enable row level security, force row level security;
+alter table public.rate_limits enable row level security, force row level security;
+alter table public.tenant_settings enable row level security, force row level security;
 alter table public.tenants enable row level security, force row level security;
 
 -- policies
 
+create policy append on audit_log for insert with check ((company_id = current_setting('turnkeep.company_id'::text, true)) AND (platform = current_setting('turnkeep.platform'::text, true)));
+create policy tenant on audit_log for select using ((company_id = current_setting('turnkeep.company_id'::text, true)) AND (platform = current_setting('turnkeep.platform'::text, true)));
 create policy tenant on chat_messages using ((company_id = current_setting('turnkeep.company_id'::text, true)) AND (platform = current_setting('turnkeep.platform'::text, true)));
 create policy tenant on chat_reply_events using ((company_id = current_setting('turnkeep.company_id'::text, true)) AND (platform = current_setting('turnkeep.platform'::text, true)));
 create policy tenant on chat_sessions using ((company_id = current_setting('turnkeep.company_id'::text, true)) AND (platform = current_setting('turnkeep.platform'::text, true)));
 create policy tenant on chat_turns using ((company_id = current_setting('turnkeep.company_id'::text, true)) AND (platform = current_setting('turnkeep.platform'::text, true)));
 create policy tenant on idempotency_keys using ((company_id = current_setting('turnkeep.company_id'::text, true)) AND (platform = current_setting('turnkeep.platform'::text, true)));
-create policy sweep on tenants using (current_setting('turnkeep.sweep'::text, true) = 'on'::text);
+create policy tenant on rate_limits using ((company_id = current_setting('turnkeep.company_id'::text, true)) AND (platform = current_setting('turnkeep.platform'::text, true)));
+create policy tenant on tenant_settings using ((company_id = current_setting('turnkeep.company_id'::text, true)) AND (platform = current_setting('turnkeep.platform'::text, true)));
+create policy sweep on tenants for select using (current_setting('turnkeep.sweep'::text, true) = 'on'::text);
 create policy tenant on tenants using ((company_id = current_setting('turnkeep.company_id'::text, true)) AND (platform = current_setting('turnkeep.platform'::text, true)));
 
 -- operations
 
+-- admit(p_checks jsonb, p_take boolean) returns jsonb
 -- append_events(p_company_id text, p_platform text, p_message_id uuid, p_epoch integer, p_lease_seconds double precision, p_batches jsonb) returns TABLE(held boolean, stop_requested boolean)
+-- audit(p_company_id text, p_platform text, p_caller jsonb, p_action text, p_user_id text, p_session_id uuid, p_message_id uuid, p_fields text[]) returns void
+-- audit_other(p_company_id text, p_platform text, p_caller jsonb, p_action text, p_user_id text, p_session_id uuid, p_message_id uuid, p_fields text[]) returns void
+-- audit_reply(p_company_id text, p_platform text, p_caller jsonb, p_action text, p_user_id text, p_message_id uuid) returns boolean
+-- chain(p_company_id text, p_platform text, p_from uuid, p_count integer, p_bytes integer) returns SETOF chat_messages
 -- change_other_login(p_login text, p_verifier text, p_secret_version text) returns boolean
--- change_session(p_company_id text, p_platform text, p_owner text, p_id uuid, p_changes jsonb) returns SETOF chat_sessions
+-- change_session(p_company_id text, p_platform text, p_caller jsonb, p_id uuid, p_changes jsonb) returns SETOF chat_sessions
+-- change_tenant(p_company_id text, p_platform text, p_caller jsonb, p_changes jsonb, p_version integer) returns TABLE(settings jsonb, version integer, changed_at timestamp with time zone, is_conflict boolean)
 -- close_turn(p_company_id text, p_platform text, p_message_id uuid, p_epoch integer, p_lease_seconds double precision, p_batches jsonb, p_answer jsonb) returns integer
 -- count_users(p_limit integer) returns TABLE(active integer, monthly integer)
--- create_session(p_company_id text, p_platform text, p_session jsonb) returns SETOF chat_sessions
--- delete_message(p_company_id text, p_platform text, p_owner text, p_message_id uuid) returns boolean
--- end_session(p_company_id text, p_platform text, p_owner text, p_id uuid, p_purge boolean) returns boolean
+-- create_session(p_company_id text, p_platform text, p_caller jsonb, p_session jsonb) returns SETOF chat_sessions
+-- delete_message(p_company_id text, p_platform text, p_caller jsonb, p_message_id uuid) returns boolean
+-- end_session(p_company_id text, p_platform text, p_caller jsonb, p_id uuid, p_purge boolean) returns boolean
 -- ensure_saved(p_company_id text, p_platform text, p_id uuid) returns boolean
+-- find_key(p_company_id text, p_platform text, p_caller text, p_key text) returns TABLE(body_hash text, session_id uuid, user_message_id uuid, message_id uuid)
 -- find_message(p_company_id text, p_platform text, p_id uuid) returns SETOF chat_messages
 -- finish_turn(p_company_id text, p_platform text, p_message_id uuid, p_epoch integer, p_event_id integer, p_event jsonb) returns boolean
--- get_session(p_company_id text, p_platform text, p_owner text, p_id uuid) returns SETOF chat_sessions
+-- get_session(p_company_id text, p_platform text, p_caller jsonb, p_id uuid) returns SETOF chat_sessions
+-- get_tenant(p_company_id text, p_platform text) returns TABLE(settings jsonb, version integer, changed_at timestamp with time zone)
 -- has_lapsed(p_turn chat_turns) returns boolean
 -- history(p_company_id text, p_platform text, p_from uuid, p_count integer, p_bytes integer) returns SETOF chat_messages
 -- lapsed_turns(p_limit integer) returns TABLE(company_id text, platform text, message_id uuid)
--- leave_feedback(p_company_id text, p_platform text, p_owner text, p_message_id uuid, p_score integer, p_comment text) returns boolean
--- list_messages(p_company_id text, p_platform text, p_owner text, p_session_id uuid, p_thread_id text, p_descending boolean, p_after_sequence integer, p_after_id uuid, p_limit integer, p_bytes integer) returns TABLE(kind text, body jsonb)
--- list_sessions(p_company_id text, p_platform text, p_owner text, p_active boolean, p_before_active timestamp with time zone, p_before_id uuid, p_limit integer) returns SETOF chat_sessions
+-- leave_feedback(p_company_id text, p_platform text, p_caller jsonb, p_message_id uuid, p_score integer, p_comment text) returns boolean
+-- limit_checks(p_checks jsonb) returns TABLE(place integer, rank integer, company_id text, platform text, kind text, key text, allowance integer, span interval, count integer)
+-- list_audit(p_company_id text, p_platform text, p_user_id text, p_before_at timestamp with time zone, p_before_id uuid, p_limit integer) returns TABLE(entry jsonb)
+-- list_messages(p_company_id text, p_platform text, p_caller jsonb, p_session_id uuid, p_thread_id text, p_descending boolean, p_after_sequence integer, p_after_id uuid, p_limit integer, p_bytes integer) returns TABLE(kind text, body jsonb)
+-- list_sessions(p_company_id text, p_platform text, p_caller jsonb, p_owner text, p_active boolean, p_before_active timestamp with time zone, p_before_id uuid, p_limit integer) returns SETOF chat_sessions
+-- load_session(p_company_id text, p_platform text, p_request jsonb) returns TABLE(kind text, body jsonb)
+-- lock_limit(p_company_id text, p_platform text, p_kind text, p_key text, p_window interval) returns rate_limits
 -- login_stands(p_login text, p_secret_version text) returns boolean
+-- may_act_for(p_caller jsonb, p_user_id text) returns boolean
 -- may_touch(p_company_id text, p_platform text, p_owner text, p_message_id uuid) returns boolean
 -- newest_answer(p_company_id text, p_platform text, p_session_id uuid, p_thread_id text) returns SETOF chat_messages
 -- open_turn(p_company_id text, p_platform text, p_request jsonb) returns TABLE(kind text, body jsonb)
+-- open_within_limits(p_company_id text, p_platform text, p_checks jsonb, p_request jsonb) returns TABLE(kind text, body jsonb)
 -- read_reply(p_company_id text, p_platform text, p_owner text, p_message_id uuid, p_after integer, p_bytes integer) returns TABLE(kind text, body jsonb)
 -- read_turn(p_company_id text, p_platform text, p_question_id uuid, p_answer_id uuid) returns TABLE(kind text, body jsonb)
 -- reopen_turn(p_company_id text, p_platform text, p_request jsonb) returns TABLE(kind text, body jsonb)
 -- request_stop(p_company_id text, p_platform text, p_owner text, p_message_id uuid) returns TABLE(state text, lapsed boolean)
 -- save_messages(p_records jsonb) returns integer
+-- seconds_until(p_then timestamp with time zone, p_now timestamp with time zone) returns integer
 -- set_login(p_login text, p_verifier text, p_secret_version text) returns boolean
 -- set_tenant(p_company_id text, p_platform text) returns void
+-- settings_of(p_company_id text, p_platform text) returns jsonb
 -- sweep_turns(p_company_id text, p_platform text) returns void
 -- take_over_turn(p_company_id text, p_platform text, p_message_id uuid, p_lease_seconds double precision) returns TABLE(kind text, body jsonb)
+-- touched_message(p_company_id text, p_platform text, p_caller jsonb, p_message_id uuid) returns TABLE(user_id text, session_id uuid)
 -- unfinished_turns(p_watched jsonb) returns TABLE(company_id text, platform text, message_id uuid, lapses_in_seconds double precision)
 -- unsaved_message(p_record jsonb) returns chat_messages
 -- version_rank(p_status text, p_content text, p_content_key text) returns integer[]
+-- with_own_limits(p_checks jsonb) returns jsonb
 
 -- grants
 
+grant insert, select on public.audit_log to turnkeep_app;
 grant insert, select, update on public.chat_messages to turnkeep_app;
 grant delete, insert, select, update on public.chat_reply_events to turnkeep_app;
 grant insert, select, update on public.chat_sessions to turnkeep_app;
 grant delete, insert, select, update on public.chat_turns to turnkeep_app;
 grant insert, select, update on public.idempotency_keys to turnkeep_app;
+grant delete, insert, select, update on public.rate_limits to turnkeep_app;
+grant insert, select, update on public.tenant_settings to turnkeep_app;
 grant insert, select, update on public.tenants to turnkeep_app;

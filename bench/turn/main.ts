@@ -22,7 +22,11 @@ const ANSWER_CHARACTERS = 1_500
 const ANSWER_TOKENS = 400
 const TOKEN_MS = 20
 const TURNS_PER_CONVERSATION = 5
+const FIRST_SYLLABLE = 0xac00
+const SYLLABLES = 11_172
 const IDLE_RUNS = 5
+/** Tables whose rows stay. */
+const LASTING = ['tenants', 'chat_sessions', 'chat_messages']
 /** Until the last lines of log have come through their pipe. */
 const LAST_WORDS_MS = 500
 /** Watches come back once or twice. */
@@ -32,10 +36,17 @@ const { values } = parseArgs({ options: { turns: { type: 'string', default: '20'
 const turns = Number(values.turns)
 if (!Number.isInteger(turns) || turns < 1) throw new Error('--turns must be a whole number above 0.')
 
-const text = (characters: number): string =>
-  '주문한 상품이 아직 도착하지 않았는데 언제쯤 받을 수 있는지, 그리고 교환하려면 어떻게 해야 하는지 알려 주세요. '
-    .repeat(Math.ceil(characters / 50))
-    .slice(0, characters)
+/** Hangul that does not repeat: Postgres compresses what does. Always the same. */
+function text(characters: number): string {
+  let state = 1
+  const next = (count: number): number => {
+    state = (state * 48_271) % 0x7fffffff
+    return state % count
+  }
+  return Array.from({ length: characters }, () =>
+    next(4) === 0 ? ' ' : String.fromCharCode(FIRST_SYLLABLE + next(SYLLABLES)),
+  ).join('')
+}
 const pieces = Array.from({ length: ANSWER_TOKENS }, (_, index) => {
   const at = (position: number) => Math.round((position * ANSWER_CHARACTERS) / ANSWER_TOKENS)
   return text(ANSWER_CHARACTERS).slice(at(index), at(index + 1))
@@ -100,6 +111,7 @@ async function measure(product: Turnkeep, { address, take }: Edge): Promise<Cons
     model: trafficOf(seen.model, turns),
     database: {
       storedBytes: each(after.storedBytes - before.storedBytes),
+      passingBytes: each(after.passingBytes - before.passingBytes),
       walBytes: each(after.walBytes - before.walBytes),
       cpuMs: between(before.postgresMs, after.postgresMs),
     },
@@ -139,12 +151,16 @@ async function quiet({ cloud }: Turnkeep): Promise<void> {
 }
 
 async function look(product: Turnkeep) {
-  const [row] = await product.rows<{ stored: string; wal: string }>(`
-    select pg_current_wal_lsn() - '0/0'::pg_lsn as wal, sum(pg_total_relation_size(c.oid)) as stored
-    from pg_class c join pg_namespace n on n.oid = c.relnamespace
-    where n.nspname in ('public', 'turnkeep') and c.relkind = 'r'`)
+  const [row] = await product.rows<{ stored: string; passing: string; wal: string }>(`
+    select
+      sum(pg_total_relation_size(c.oid)) filter (where c.relname = any ('{${LASTING}}')) as stored,
+      sum(pg_total_relation_size(c.oid)) filter (where c.relname <> all ('{${LASTING}}')) as passing,
+      pg_current_wal_lsn() - '0/0'::pg_lsn as wal
+    from pg_class c
+    where c.relnamespace = 'public'::regnamespace and c.relkind = 'r'`)
   return {
     storedBytes: Number(row?.stored),
+    passingBytes: Number(row?.passing),
     walBytes: Number(row?.wal),
     postgresMs: msBelow(process.pid, 'postgres'),
     functionsMs: msOf(product.functions().pid ?? 0),

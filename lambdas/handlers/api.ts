@@ -1,32 +1,90 @@
-/** Everything buffered: sessions, messages, feedback, health. */
+/** Everything buffered: sessions, messages, feedback, a tenant's settings, the audit log, health. */
 import { deleteMessage, leaveFeedback, listMessages } from '../messages/messages.ts'
+import { saveEarly } from '../messages/save.ts'
 import {
+  auditListSchema,
+  type Caller,
   feedbackSchema,
   messageListSchema,
   purgeSchema,
   sessionCreateSchema,
   sessionListSchema,
   sessionPatchSchema,
+  type TenantAnswer,
+  tenantPatchSchema,
   uuidSchema,
+  versionSchema,
 } from '../protocol.ts'
 import { openAuthenticate } from '../runtime/authenticate.ts'
-import { authSettings, databaseSettings, readConfig } from '../runtime/config.ts'
-import { bufferedHandler, check, publicRoute, routing } from '../runtime/http.ts'
+import {
+  authSettings,
+  databaseSettings,
+  hotStoreSettings,
+  limitSettings,
+  readConfig,
+  tenantDefaultSettings,
+} from '../runtime/config.ts'
+import { type Answer, bufferedHandler, check, publicRoute, routing } from '../runtime/http.ts'
+import { environmentLimits, openRequestLimits } from '../runtime/limits.ts'
 import { openLogger } from '../runtime/logger.ts'
 import { openMetrics } from '../runtime/metrics.ts'
 import { openBucket } from '../services/bucket.ts'
-import { openDatabase } from '../services/database.ts'
+import { IMPATIENT, openDatabase } from '../services/database.ts'
+import { openHotStore } from '../services/open-hot-store.ts'
+import { openPostgresLimiter } from '../services/postgres-limiter.ts'
+import { openSecrets } from '../services/secrets.ts'
 import { changeSession, createSession, endSession, getSession, listSessions } from '../sessions/sessions.ts'
+import { listAudit } from '../tenants/audit.ts'
+import { defaultsOf } from '../tenants/settings.ts'
+import { changeTenant, getTenant } from '../tenants/tenants.ts'
 
-const config = readConfig([...authSettings, ...databaseSettings, 'contentBucket', 'metricsNamespace'])
+const config = readConfig([
+  ...authSettings,
+  ...databaseSettings,
+  ...hotStoreSettings,
+  ...limitSettings,
+  ...tenantDefaultSettings,
+  'contentBucket',
+  'metricsNamespace',
+])
 const log = openLogger('api')
-const { measure, flush } = openMetrics('api', config)
-const route = routing(log)
+const { count, measure, flush } = openMetrics('api', config)
+const secrets = openSecrets({ origin: config.originSecretArn })
+const requestLimits = openRequestLimits({
+  ...config,
+  limiter: openPostgresLimiter(openDatabase({ ...config, ...IMPATIENT })),
+  limitsOf: environmentLimits(config),
+  originSecret: secrets.origin,
+  count,
+  log,
+})
+const route = routing(log, requestLimits)
 const authenticate = openAuthenticate(config)
 const database = openDatabase({ ...config, measure })
 const bucket = openBucket(config.contentBucket)
+const hotStore = await openHotStore(config, { database, save: saveEarly(database), count })
+const defaults = defaultsOf(config)
 
-const pathId = (call: { param(name: string): string }): string => check(uuidSchema, call.param('id'), 'id')
+type PathCall = { caller: Caller; param(name: string): string }
+const pathId = (call: PathCall): string => check(uuidSchema, call.param('id'), 'id')
+
+// What stands in the hot store alone comes to Postgres before Postgres is asked.
+const sessionId = async (call: PathCall): Promise<string> => {
+  const id = pathId(call)
+  await hotStore.settle(call.caller, { sessionId: id })
+  return id
+}
+const messageId = async (call: PathCall): Promise<string> => {
+  const id = pathId(call)
+  await hotStore.settle(call.caller, { messageId: id })
+  return id
+}
+
+const tenantAnswer = (body: TenantAnswer): Answer => ({
+  status: 200,
+  headers: { etag: `"${body.version}"` },
+  body,
+})
 
 export const handler = bufferedHandler(
   [
@@ -42,29 +100,53 @@ export const handler = bufferedHandler(
     })),
     route('GET /api/sessions/{id}', {}, authenticate, async (call) => ({
       status: 200,
-      body: await getSession(database, call.caller, pathId(call)),
+      body: await getSession(database, call.caller, await sessionId(call)),
     })),
     route('PATCH /api/sessions/{id}', { body: sessionPatchSchema }, authenticate, async (call) => ({
       status: 200,
-      body: await changeSession(database, call.caller, pathId(call), call.body),
+      body: await changeSession(database, call.caller, await sessionId(call), call.body),
     })),
     route('DELETE /api/sessions/{id}', { query: purgeSchema }, authenticate, async (call) => {
-      await endSession(database, call.caller, pathId(call), call.query)
+      const id = await sessionId(call)
+      await endSession(database, call.caller, id, call.query)
+      await hotStore.sessionEnded(call.caller, id, call.query)
       return { status: 204 }
     }),
     route('GET /api/sessions/{id}/messages', { query: messageListSchema }, authenticate, async (call) => ({
       status: 200,
-      body: await listMessages({ database, bucket }, call.caller, pathId(call), call.query),
+      body: await listMessages({ database, bucket }, call.caller, await sessionId(call), call.query),
     })),
 
     route('POST /api/messages/{id}/feedback', { body: feedbackSchema }, authenticate, async (call) => {
-      await leaveFeedback(database, call.caller, pathId(call), call.body)
+      await leaveFeedback(database, call.caller, await messageId(call), call.body)
       return { status: 204 }
     }),
     route('DELETE /api/messages/{id}', {}, authenticate, async (call) => {
-      await deleteMessage(database, call.caller, pathId(call))
+      const id = await messageId(call)
+      await deleteMessage(database, call.caller, id)
+      await hotStore.messageDeleted(call.caller, id)
       return { status: 204 }
     }),
+
+    route('GET /api/tenant', { only: 'admin' }, authenticate, async ({ caller }) =>
+      tenantAnswer(await getTenant(database, defaults, caller)),
+    ),
+    route(
+      'PATCH /api/tenant',
+      { only: 'admin', body: tenantPatchSchema(defaults.models, defaults.settings.tenantRequestsPerMinute) },
+      authenticate,
+      async (call) => {
+        const ifMatch = call.header('if-match')
+        const version = ifMatch === undefined ? undefined : check(versionSchema, ifMatch, 'If-Match')
+        return tenantAnswer(await changeTenant(database, defaults, call.caller, call.body, version))
+      },
+    ),
+    route(
+      'GET /api/audit',
+      { only: 'admin', query: auditListSchema },
+      authenticate,
+      async ({ caller, query }) => ({ status: 200, body: await listAudit(database, caller, query) }),
+    ),
   ],
   { log, flush },
 )

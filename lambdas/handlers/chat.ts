@@ -1,5 +1,6 @@
 /** Answers: streamed as server-sent events, waited for, resumed, stopped, made again. */
 import { setTimeout as sleep } from 'node:timers/promises'
+import { saveEarly } from '../messages/save.ts'
 import {
   type ChatRequest,
   CodedError,
@@ -17,10 +18,25 @@ import { follow, type Reader, readReply } from '../replies/follow.ts'
 import { type ReplyRequest, type ReplyServices, regenerate, reply } from '../replies/reply.ts'
 import { stop } from '../replies/stop.ts'
 import { waitForAnswer } from '../replies/wait.ts'
-import { holdsOneOf } from '../replies/watched-words.ts'
 import { openAuthenticate } from '../runtime/authenticate.ts'
-import { authSettings, databaseSettings, hotStoreSettings, readConfig } from '../runtime/config.ts'
-import { type Answer, type Call, check, type Identify, routing, streamingHandler } from '../runtime/http.ts'
+import {
+  authSettings,
+  databaseSettings,
+  hotStoreSettings,
+  limitSettings,
+  readConfig,
+  tenantDefaultSettings,
+} from '../runtime/config.ts'
+import {
+  type Answer,
+  beside,
+  type Call,
+  check,
+  type Identify,
+  routing,
+  streamingHandler,
+} from '../runtime/http.ts'
+import { environmentLimits, openRequestLimits } from '../runtime/limits.ts'
 import { openLogger } from '../runtime/logger.ts'
 import { openMetrics } from '../runtime/metrics.ts'
 import { openResumeTokens } from '../runtime/resume-token.ts'
@@ -28,54 +44,66 @@ import { eventStream, eventStreamHeaders } from '../runtime/server-sent-events.t
 import { shutdown } from '../runtime/shutdown.ts'
 import { openBucket } from '../services/bucket.ts'
 import { openChatModel } from '../services/chat-model.ts'
-import { openDatabase } from '../services/database.ts'
-import { openPostgresHotStore } from '../services/postgres-hot-store.ts'
+import { IMPATIENT, openDatabase } from '../services/database.ts'
+import { openHotStore } from '../services/open-hot-store.ts'
+import { openPostgresLimiter } from '../services/postgres-limiter.ts'
 import { openSecrets } from '../services/secrets.ts'
 import { openTurnQueue } from '../services/turn-queue.ts'
 import { ownedBy, requireOwnUserId } from '../sessions/sessions.ts'
+import { auditReply } from '../tenants/audit.ts'
+import { defaultsOf } from '../tenants/settings.ts'
 
 /** Kept back from Lambda's own limit, to save a partial answer and say so. */
 const ENDING_MS = 15_000
-const DEFAULT_SYSTEM_PROMPT =
-  'You are a helpful assistant. Answer in the language of the question, using the conversation so far.'
+/** After every event of a log. */
+const LAST_EVENT = 999_999_999
 
 const config = readConfig([
   ...authSettings,
   ...databaseSettings,
   ...hotStoreSettings,
-  'answerTokens',
-  'chatModel',
+  ...limitSettings,
+  ...tenantDefaultSettings,
   'contentBucket',
-  'historyTokens',
   'metricsNamespace',
   'modelFirstTokenMs',
   'modelKeySecretArn',
   'modelSilenceMs',
   'openaiBaseUrl',
   'resumeSecretArn',
-  'systemPrompt',
   'turnsQueueUrl',
   'waitMs',
-  'watchedWords',
 ])
 const log = openLogger('chat')
 const { count, measure, flush } = openMetrics('chat', config)
-const route = routing(log)
 const authenticate = openAuthenticate(config)
-const secrets = openSecrets({ modelKey: config.modelKeySecretArn, resume: config.resumeSecretArn })
+const secrets = openSecrets({
+  modelKey: config.modelKeySecretArn,
+  origin: config.originSecretArn,
+  resume: config.resumeSecretArn,
+})
+const limiter = openPostgresLimiter(openDatabase({ ...config, ...IMPATIENT }))
+const requestLimits = openRequestLimits({
+  ...config,
+  limiter,
+  limitsOf: environmentLimits(config),
+  originSecret: secrets.origin,
+  count,
+  log,
+})
+const route = routing(log, requestLimits)
 const resumeTokens = openResumeTokens(secrets.resume)
+const database = openDatabase({ ...config, measure })
 const services: ReplyServices = {
-  hotStore: openPostgresHotStore(openDatabase({ ...config, measure }), config),
+  hotStore: await openHotStore(config, { database, save: saveEarly(database), limiter, count }),
   queue: openTurnQueue(config.turnsQueueUrl),
   bucket: openBucket(config.contentBucket),
   count,
   measure,
-  isWatched: holdsOneOf(config.watchedWords),
+  defaults: defaultsOf(config),
   model: openChatModel({
     baseUrl: config.openaiBaseUrl,
     apiKey: secrets.modelKey,
-    model: config.chatModel,
-    answerTokens: config.answerTokens,
     firstTokenMs: config.modelFirstTokenMs,
     silenceMs: config.modelSilenceMs,
   }),
@@ -83,10 +111,6 @@ const services: ReplyServices = {
     const reader = { companyId: question.company_id, platform: question.platform, userId: question.user_id }
     return `/api/chat/stream/${messageId}?token=${await resumeTokens.issue(reader, messageId)}`
   },
-}
-const limits = {
-  systemPrompt: config.systemPrompt ?? DEFAULT_SYSTEM_PROMPT,
-  historyTokens: config.historyTokens,
 }
 
 type AnyCall = Call<unknown, unknown>
@@ -103,9 +127,9 @@ const messageIdOf = (call: AnyCall): string => check(uuidSchema, call.param('id'
 
 const requestOf = (call: AnyCall): ReplyRequest => ({
   caller: call.caller,
+  admission: call.admission,
   ownedBy: ownedBy(call.caller),
   locale: localeOf(call),
-  limits,
   signal: shutdown,
   endBy: Date.now() + call.remainingMs() - ENDING_MS,
   arrivedAt: call.arrivedAt,
@@ -165,13 +189,16 @@ function readAfter(call: Call<unknown, { after?: string | undefined }>): number 
   return call.query.after === undefined ? -1 : check(eventIdSchema, call.query.after, 'after')
 }
 
+/** Its limits are checked by the call that opens the turn, so that the first token does not wait for another one. */
+const question = { body: chatRequestSchema, limited: 'within' } as const
+
 export const handler = streamingHandler(
   [
-    route('POST /api/chat/stream', { body: chatRequestSchema }, authenticate, async (call) =>
+    route('POST /api/chat/stream', question, authenticate, async (call) =>
       streamed(await begun(replyTo(call))),
     ),
 
-    route('POST /api/chat', { body: chatRequestSchema }, authenticate, async (call) => {
+    route('POST /api/chat', question, authenticate, async (call) => {
       const { answer, turn, finished } = waitForAnswer(await begun(replyTo(call)))
       const patience = new AbortController()
       const outOfPatience = sleep(config.waitMs, undefined, { signal: patience.signal }).catch(
@@ -181,22 +208,39 @@ export const handler = streamingHandler(
       return body ? { status: 200, body } : { status: 202, body: await turn, afterwards: finished }
     }),
 
-    route('POST /api/messages/{id}/regenerate', {}, authenticate, async (call) =>
+    route('POST /api/messages/{id}/regenerate', { limited: 'within' }, authenticate, async (call) =>
       streamed(await begun(regenerate(services, requestOf(call), messageIdOf(call)))),
     ),
 
-    route('GET /api/chat/stream/{id}', { query: resumeSchema }, identifyReader, async (call) => {
-      const [reader, messageId, after] = [readerOf(call), messageIdOf(call), readAfter(call)]
-      const page = await readReply(services.hotStore, reader, messageId, after)
-      // Nothing is left to say: 204 tells an EventSource to stop reconnecting.
-      if (page.finished && page.events.length === 0) return { status: 204 }
-      // What can be refused has been: the stream begins at once, also while the answer is silent.
-      return streamed(follow(services, reader, messageId, after, page))
-    }),
+    // Within: a stream that was begun cannot be taken back.
+    route(
+      'GET /api/chat/stream/{id}',
+      { query: resumeSchema, limited: 'within' },
+      identifyReader,
+      async (call) => {
+        const [reader, messageId, after] = [readerOf(call), messageIdOf(call), readAfter(call)]
+        const page = await beside(call.admission, () =>
+          readReply(services.hotStore, reader, messageId, after),
+        )
+        await auditReply(database, call.caller, 'reply.read', { ...page, messageId })
+        // Nothing is left to say: 204 tells an EventSource to stop reconnecting.
+        if (page.finished && page.events.length === 0) return { status: 204 }
+        // What can be refused has been: the stream begins at once, also while the answer is silent.
+        return streamed(follow(services, reader, messageId, after, page))
+      },
+    ),
 
     route('DELETE /api/chat/stream/{id}', {}, authenticate, async (call) => {
-      const running = await stop(services, readerOf(call), messageIdOf(call))
-      return { status: running ? 202 : 200, body: { messageId: messageIdOf(call) } }
+      const [reader, messageId] = [readerOf(call), messageIdOf(call)]
+      // Whose it is has to be known before: stopping another user's answer is recorded.
+      const page =
+        reader.ownedBy === null
+          ? await services.hotStore.readLog(call.caller, null, messageId, LAST_EVENT)
+          : undefined
+      if (page?.finished === false)
+        await auditReply(database, call.caller, 'reply.stopped', { ...page, messageId })
+      const running = await stop(services, reader, messageId)
+      return { status: running ? 202 : 200, body: { messageId } }
     }),
   ],
   { log, flush },

@@ -1,12 +1,13 @@
 /** Runs every five minutes and puts in order what nobody else has. */
 import middy from '@middy/core'
+import { saveEarly } from '../messages/save.ts'
 import { type Maintained, maintain } from '../replies/maintain.ts'
 import { databaseSettings, hotStoreSettings, readConfig } from '../runtime/config.ts'
 import { openLogger } from '../runtime/logger.ts'
 import { openMetrics } from '../runtime/metrics.ts'
 import { openBucket } from '../services/bucket.ts'
 import { openDatabase } from '../services/database.ts'
-import { openPostgresHotStore } from '../services/postgres-hot-store.ts'
+import { openHotStore } from '../services/open-hot-store.ts'
 import { openTurnQueue } from '../services/turn-queue.ts'
 
 const config = readConfig([
@@ -18,8 +19,9 @@ const config = readConfig([
 ])
 const log = openLogger('maintain')
 const { count, measure, flush } = openMetrics('maintain', config)
+const database = openDatabase({ ...config, measure })
 const services = {
-  hotStore: openPostgresHotStore(openDatabase({ ...config, measure }), config),
+  hotStore: await openHotStore(config, { database, save: saveEarly(database), count }),
   queue: openTurnQueue(config.turnsQueueUrl),
   bucket: openBucket(config.contentBucket),
   count,

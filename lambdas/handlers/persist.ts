@@ -1,13 +1,14 @@
 /** Consumes the turns queue: saves finished turns and looks after running ones. Batches, with partial failures. */
 import middy from '@middy/core'
 import type { SQSBatchResponse, SQSEvent } from 'aws-lambda'
+import { saveEarly } from '../messages/save.ts'
 import { deliver } from '../replies/deliver.ts'
 import { databaseSettings, hotStoreSettings, readConfig } from '../runtime/config.ts'
 import { openLogger } from '../runtime/logger.ts'
 import { openMetrics } from '../runtime/metrics.ts'
 import { openBucket } from '../services/bucket.ts'
 import { openDatabase } from '../services/database.ts'
-import { openPostgresHotStore } from '../services/postgres-hot-store.ts'
+import { openHotStore } from '../services/open-hot-store.ts'
 import { openDeliveryDesk, openTurnQueue } from '../services/turn-queue.ts'
 import { openUserCount } from '../sessions/count-users.ts'
 
@@ -24,7 +25,7 @@ const { count, measure, flush } = openMetrics('persist', config)
 const database = openDatabase({ ...config, measure })
 const services = {
   database,
-  hotStore: openPostgresHotStore(database, config),
+  hotStore: await openHotStore(config, { database, save: saveEarly(database), count }),
   queue: openTurnQueue(config.turnsQueueUrl),
   desk: openDeliveryDesk({ queueUrl: config.turnsQueueUrl, deadQueueUrl: config.turnsDeadQueueUrl }),
   bucket: openBucket(config.contentBucket),

@@ -10,7 +10,7 @@ import {
 import type { Bucket } from '../services/bucket.ts'
 import type { Database } from '../services/database.ts'
 import type { StoredMessage } from '../services/hot-store.ts'
-import { ownedBy } from '../sessions/sessions.ts'
+import { actorBody } from '../tenants/audit.ts'
 import { readText } from './large-text.ts'
 
 /** Text that one call may return: the Data API's response holds 1 MiB, and JSON within JSON may double a text. */
@@ -60,7 +60,7 @@ async function readRows(
     caller,
     'list_messages',
     [
-      { text: ownedBy(caller) },
+      { jsonb: actorBody(caller) },
       { uuid: sessionId },
       { text: query.threadId ?? null },
       { boolean: query.order === 'desc' },
@@ -111,7 +111,7 @@ export async function leaveFeedback(
   feedback: Feedback,
 ): Promise<void> {
   const [row] = await database.callFor<{ leave_feedback: boolean }>(caller, 'leave_feedback', [
-    { text: ownedBy(caller) },
+    { jsonb: actorBody(caller) },
     { uuid: messageId },
     { integer: feedback.score },
     { text: feedback.comment ?? null },
@@ -121,7 +121,7 @@ export async function leaveFeedback(
 
 export async function deleteMessage(database: Database, caller: Caller, messageId: string): Promise<void> {
   const [row] = await database.callFor<{ delete_message: boolean }>(caller, 'delete_message', [
-    { text: ownedBy(caller) },
+    { jsonb: actorBody(caller) },
     { uuid: messageId },
   ])
   if (!row?.delete_message) throw noMessage()

@@ -68,3 +68,15 @@ async function saveStatement(database: Database, items: readonly SaveItem[]): Pr
     ]
   }
 }
+
+/**
+ * Saves records before the queue delivers them. What is refused for itself is left to the queue, which buries it.
+ */
+export const saveEarly =
+  (database: Database) =>
+  async (records: readonly MessageRecord[]): Promise<void> => {
+    await saveItems(
+      database,
+      records.map((record) => ({ id: record.id, records: [record] })),
+    )
+  }

@@ -1,7 +1,7 @@
 /** What the model is given: the system prompt, as much recent history as fits, and the question. */
 
 import type { ModelMessage } from '../services/chat-model.ts'
-import type { StoredMessage } from '../services/hot-store.ts'
+import type { HistoryMessage } from '../services/hot-store.ts'
 
 /**
  * An estimate, not a tokenizer: a tokenizer belongs to one model and weighs more than this whole function. English
@@ -33,7 +33,7 @@ export interface ReplyContext {
  * whose question was cut off, since some models refuse that.
  */
 export function buildContext(
-  history: readonly StoredMessage[],
+  history: readonly HistoryMessage[],
   question: string,
   limits: ContextLimits,
 ): ReplyContext {

@@ -46,6 +46,7 @@ export async function deliver(
     .map(({ delivery }) => ({ id: delivery.id, reason: 'unreadable' }))
   const saved = await attempt(async () => saveItems(services.database, await stowed(services, saving)), log)
   measureSaving(services, saving, saved?.result)
+  if (saved) await tellHotStore(services, saving, saved.result, log)
   const looked = await attempt(() => lookAfter(services, watched, log), log)
 
   const byId = new Map(deliveries.map((delivery) => [delivery.id, delivery]))
@@ -89,6 +90,18 @@ function measureSaving(
   // Two clocks: the records' is the database's.
   for (const record of records) measure('SaveLag', Math.max(0, now - madeAt(record)))
   if (refused && records.length > 0) measure('RecordsSaved', records.length)
+}
+
+/** It keeps what is not saved yet. Where it cannot be told, it keeps that for longer, and nothing is wrong with it. */
+async function tellHotStore(
+  { hotStore }: DeliverServices,
+  items: readonly SaveItem[],
+  refused: readonly RefusedItem[],
+  log: Log,
+): Promise<void> {
+  const dead = new Set(refused.map(({ id }) => id))
+  const records = items.filter(({ id }) => !dead.has(id)).flatMap((item) => item.records)
+  await hotStore.saved(records).catch((error) => log.warn('hot store not told of a save', { error }))
 }
 
 function parse(text: string): QueueBody | undefined {

@@ -11,12 +11,13 @@ import {
   type ReplyStage,
   type Source,
   type Tenant,
+  type TenantSettings,
 } from '../protocol.ts'
 import type { Bucket } from '../services/bucket.ts'
 import type { ChatModel, ModelUsage } from '../services/chat-model.ts'
-import type { StoredMessage } from '../services/hot-store.ts'
+import type { HistoryMessage } from '../services/hot-store.ts'
 import { answerText } from './answer-text.ts'
-import { buildContext, type ContextLimits, estimateTokens, type ReplyContext } from './context.ts'
+import { buildContext, estimateTokens, type ReplyContext } from './context.ts'
 import type { Log } from './log.ts'
 import { stagePhrases } from './phrases.ts'
 import { type Failure, INTERRUPTED } from './terminal.ts'
@@ -26,7 +27,7 @@ export interface GenerateServices {
   bucket: Bucket
   measure: Measure
   /** Passages for the question, best first. Absent: this environment has no knowledge to search. */
-  search?: (tenant: Tenant, question: string, history: readonly StoredMessage[]) => Promise<Source[]>
+  search?: (tenant: Tenant, question: string, history: readonly HistoryMessage[]) => Promise<Source[]>
 }
 
 export interface GenerateRequest {
@@ -34,8 +35,8 @@ export interface GenerateRequest {
   messageId: string
   /** Its text, which may stand in the bucket. */
   question: () => Promise<string>
-  history: readonly StoredMessage[]
-  limits: ContextLimits
+  history: readonly HistoryMessage[]
+  settings: TenantSettings
   locale: Locale
   /** Resolves when the question is durable; no token leaves before. */
   accepted: Promise<void>
@@ -78,7 +79,7 @@ export async function* generate(
   let context: ReplyContext = { messages: [], historyLength: 0 }
   let sources: Source[] = []
   let usage: ModelUsage | undefined
-  let model = services.model.name
+  let { model } = request.settings
   let ending: Pick<Generated, 'status' | 'finishReason' | 'failure'>
   try {
     yield status('analyzing')
@@ -88,12 +89,14 @@ export async function* generate(
       yield status('searching')
       sources = await services.search(request.tenant, question, history)
     }
-    context = buildContext(history, question, request.limits)
+    context = buildContext(history, question, request.settings)
     yield status('answering')
     ending = { status: 'complete', finishReason: 'stop', failure: undefined }
     let durable = false
     const askedAt = performance.now()
-    for await (const part of services.model.stream(context.messages, signal)) {
+    const { answerTokens } = request.settings
+    const asked = { model, messages: context.messages, answerTokens }
+    for await (const part of services.model.stream(asked, signal)) {
       if (!durable) {
         if (part.type === 'text') services.measure('ModelTimeToFirstToken', performance.now() - askedAt)
         await request.accepted
@@ -161,9 +164,9 @@ async function endingOf(
 /** History with its large texts. One that cannot be read is left out rather than failing the answer. */
 async function readHistory(
   bucket: Bucket,
-  history: readonly StoredMessage[],
+  history: readonly HistoryMessage[],
   log: Log,
-): Promise<StoredMessage[]> {
+): Promise<HistoryMessage[]> {
   const read = history.map(async (message) => {
     try {
       return { ...message, content: await readText(bucket, message) }

@@ -1,5 +1,13 @@
 /** The two records of a turn as they travel to Postgres. */
-import type { ChatRequest, FinishReason, MessageRecord, MessageStatus, Source, Tenant } from '../protocol.ts'
+import type {
+  ChatRequest,
+  FinishReason,
+  MessageRecord,
+  MessageStatus,
+  OnSave,
+  Source,
+  Tenant,
+} from '../protocol.ts'
 import type { OpenedTurn, UnplacedQuestion } from '../services/hot-store.ts'
 import { estimateTokens } from './context.ts'
 
@@ -28,6 +36,7 @@ export interface AnswerPlace extends Tenant {
   userId: string
   sequenceNumber: number
   openedAt: string
+  onSave?: OnSave | undefined
 }
 
 export const placeOf = (turn: OpenedTurn, messageId: string): AnswerPlace => ({
@@ -40,6 +49,7 @@ export const placeOf = (turn: OpenedTurn, messageId: string): AnswerPlace => ({
   userId: turn.question.user_id,
   sequenceNumber: turn.answerSequenceNumber,
   openedAt: turn.openedAt,
+  onSave: turn.onSave,
 })
 
 export interface AnswerFacts {
@@ -80,4 +90,5 @@ export const answerRecord = (place: AnswerPlace, facts: AnswerFacts): MessageRec
   sequence_number: place.sequenceNumber,
   created_at: place.openedAt,
   user_id: place.userId,
+  ...(place.onSave && { on_save: place.onSave }),
 })

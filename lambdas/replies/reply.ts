@@ -9,6 +9,7 @@ import { createHash } from 'node:crypto'
 import { v7 as uuidv7 } from 'uuid'
 import { readText, stowText } from '../messages/large-text.ts'
 import {
+  type Admission,
   type Caller,
   type ChatRequest,
   CodedError,
@@ -17,29 +18,31 @@ import {
   type ReplyEvent,
 } from '../protocol.ts'
 import type { LapsedTurn, OpenedTurn, TurnLease } from '../services/hot-store.ts'
+import { effectiveSettings, type TenantDefaults } from '../tenants/settings.ts'
 import { conclude, relay } from './conclude.ts'
-import type { ContextLimits } from './context.ts'
 import { makeDurable } from './durable.ts'
 import { type GenerateServices, generate } from './generate.ts'
 import type { Log } from './log.ts'
 import { questionRecord } from './records.ts'
 import { replay } from './replay.ts'
 import { type RescueServices, rescue } from './rescue.ts'
+import { holdsOneOf } from './watched-words.ts'
 import { writeLog } from './write-log.ts'
 
 export interface ReplyServices extends GenerateServices, RescueServices {
-  /** Whether a question holds a watched word. */
-  isWatched: (question: string) => boolean
+  /** What acts where a tenant has set nothing. */
+  defaults: TenantDefaults
   /** Where a client may resume this reply, for as long as the link lives. */
   resumeUrl: (turn: OpenedTurn, messageId: string) => Promise<string>
 }
 
 export interface ReplyRequest {
   caller: Caller
+  /** Checked as the turn is opened: what the limits refuse is refused like anything else. */
+  admission: Admission
   /** The only user whose sessions will do; null: anybody's in the tenant. */
   ownedBy: string | null
   locale: Locale
-  limits: ContextLimits
   /** Aborts when this process must end: the answer is then kept as interrupted. */
   signal: AbortSignal
   /** The same by the clock, in milliseconds since the epoch. */
@@ -84,10 +87,13 @@ export async function* reply(services: ReplyServices, request: Asked): AsyncGene
   const turn = await opened(services, request, () =>
     services.hotStore.openTurn({
       tenant,
+      admission: request.admission,
       sessionId: chat.sessionId ?? uuidv7(),
+      sessionIsNew: chat.sessionId === undefined,
       threadId: chat.threadId,
       owner: chat.userId ?? caller.userId,
       ownedBy: chat.userId ?? request.ownedBy,
+      asker: caller,
       channel: chat.channel ?? null,
       title: titleOf(chat.message),
       messageId,
@@ -103,7 +109,8 @@ export async function* reply(services: ReplyServices, request: Asked): AsyncGene
     yield* replay(services, request, turn)
     return
   }
-  if (services.isWatched(chat.message)) services.count('WatchedWord')
+  const { watchedWords } = effectiveSettings(services.defaults, turn.settings)
+  if (holdsOneOf(watchedWords)(chat.message)) services.count('WatchedWord')
   yield* answer(services, request, turn, messageId, async () => chat.message)
 }
 
@@ -118,7 +125,9 @@ export async function* regenerate(
   const turn = await opened(services, request, () =>
     services.hotStore.reopenTurn({
       tenant: { companyId, platform },
+      admission: request.admission,
       ownedBy: request.ownedBy,
+      asker: request.caller,
       target,
       messageId,
     }),
@@ -169,7 +178,7 @@ async function* answer(
     messageId,
     question,
     history: turn.history,
-    limits: request.limits,
+    settings: effectiveSettings(services.defaults, turn.settings),
     locale: request.locale,
     accepted,
     stop: stop.signal,

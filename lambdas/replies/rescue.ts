@@ -106,6 +106,7 @@ function interruptedAnswer(turn: TakenTurn, events: readonly NumberedEvent[]): M
       userId: turn.userId,
       sequenceNumber: turn.answerSequenceNumber,
       openedAt: turn.openedAt,
+      onSave: turn.onSave,
     },
     {
       content,

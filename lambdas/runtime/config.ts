@@ -38,7 +38,7 @@ const wholeNumberOr = (
   },
 })
 
-/** Words between commas. */
+/** Words, or names, between commas. */
 const wordsOr = (variable: string, fallback: string): Setting<string[]> => {
   const parse = (value: string): string[] =>
     value
@@ -47,6 +47,25 @@ const wordsOr = (variable: string, fallback: string): Setting<string[]> => {
       .filter((word) => word !== '')
   return { variable, fallback: parse(fallback), parse }
 }
+
+/** The first where nothing is said. */
+const oneOf = <Value extends string>(variable: string, values: [Value, ...Value[]]): Setting<Value> => ({
+  variable,
+  fallback: values[0],
+  parse: (text) => {
+    const value = values.find((one) => one === text)
+    if (value === undefined) throw new Error(`must be one of ${values.join(', ')}`)
+    return value
+  },
+})
+const flagOr = (variable: string, fallback: boolean): Setting<boolean> => ({
+  variable,
+  fallback,
+  parse: (text) => {
+    if (text !== 'true' && text !== 'false') throw new Error('must be true or false')
+    return text === 'true'
+  },
+})
 
 export const settings = {
   turnsQueueUrl: text('TURNS_QUEUE_URL'),
@@ -63,6 +82,13 @@ export const settings = {
   sqlDirectory: optionalText('SQL_DIRECTORY'),
   /** Signs the links by which a client without headers resumes a reply. */
   resumeSecretArn: text('RESUME_SECRET_ARN'),
+  /** What the distribution shows, so that its word for a client's address is believed. */
+  originSecretArn: text('ORIGIN_SECRET_ARN'),
+  // Requests in any 60 seconds; 0: none.
+  rateLimitUser: wholeNumberOr('RATE_LIMIT_USER', 100, { min: 0, max: 1_000_000 }),
+  rateLimitTenant: wholeNumberOr('RATE_LIMIT_TENANT', 6_000, { min: 0, max: 1_000_000 }),
+  /** Of requests without a valid token. */
+  rateLimitAddress: wholeNumberOr('RATE_LIMIT_ADDRESS', 100, { min: 0, max: 1_000_000 }),
   authIssuer: text('AUTH_ISSUER'),
   authAudience: text('AUTH_AUDIENCE'),
   /** Absent: discovered at `<issuer>/.well-known/openid-configuration`. */
@@ -75,7 +101,12 @@ export const settings = {
   /** The key itself, as it is. */
   modelKeySecretArn: text('MODEL_KEY_SECRET_ARN'),
   chatModel: text('CHAT_MODEL'),
-  systemPrompt: optionalText('SYSTEM_PROMPT'),
+  /** What a tenant may choose instead of it. */
+  allowedModels: wordsOr('ALLOWED_MODELS', ''),
+  systemPrompt: textOr(
+    'SYSTEM_PROMPT',
+    'You are a helpful assistant. Answer in the language of the question, using the conversation so far.',
+  ),
   /** Earlier messages that the model is given. 20 of the largest that stand in a row fit into one response. */
   historyMessages: wholeNumberOr('HISTORY_MESSAGES', 5, { min: 0, max: 20 }),
   historyTokens: wholeNumberOr('HISTORY_TOKENS', 8_000, { min: 0, max: 1_000_000 }),
@@ -89,6 +120,13 @@ export const settings = {
   waitMs: wholeNumberOr('WAIT_MS', 100_000, { min: 10, max: 110_000 }),
   /** A writer that is silent for so long counts as dead: well above the 5 s that one slow append may take. */
   leaseSeconds: wholeNumberOr('LEASE_SECONDS', 10, { min: 1, max: 300 }),
+  /** Phase 1 or 2. */
+  hotStore: oneOf('HOT_STORE', ['postgres', 'valkey']),
+  /** redis[s]://[user[:password]@]host[:port] */
+  valkeyUrl: optionalText('VALKEY_URL'),
+  valkeyCluster: flagOr('VALKEY_CLUSTER', false),
+  /** Absent: the password is the one in the address. */
+  valkeyCacheName: optionalText('VALKEY_CACHE_NAME'),
   metricsNamespace: textOr('METRICS_NAMESPACE', 'Turnkeep'),
   /** Questions with one of these are counted: what users write when something is broken. A lone comma: none. */
   watchedWords: wordsOr('WATCHED_WORDS', '오류,고장,문제'),
@@ -111,7 +149,31 @@ export const databaseSettings = [
   'databaseName',
   'databaseSecretArn',
 ] as const satisfies SettingName[]
-export const hotStoreSettings = ['historyMessages', 'leaseSeconds'] as const satisfies SettingName[]
+export const limitSettings = [
+  'originSecretArn',
+  'rateLimitAddress',
+  'rateLimitTenant',
+  'rateLimitUser',
+] as const satisfies SettingName[]
+export const hotStoreSettings = [
+  'historyMessages',
+  'hotStore',
+  'leaseSeconds',
+  'valkeyCacheName',
+  'valkeyCluster',
+  'valkeyUrl',
+] as const satisfies SettingName[]
+/** What a tenant may set for itself: these are its defaults. */
+export const tenantDefaultSettings = [
+  'allowedModels',
+  'answerTokens',
+  'chatModel',
+  'historyMessages',
+  'historyTokens',
+  'systemPrompt',
+  'watchedWords',
+] as const satisfies SettingName[]
+
 type ValueOf<Name extends SettingName> = (typeof settings)[Name] extends Setting<infer Value> ? Value : never
 export type Config<Name extends SettingName> = { readonly [Key in Name]: ValueOf<Key> }
 

@@ -45,6 +45,12 @@ function expected(error: unknown): CodedError | undefined {
   return codeOfStatus[status] ?? (status < 500 ? codeOfStatus[422] : undefined)
 }
 
+/** Whether the request was refused for itself, and nothing is wrong here. */
+export const isRefusal = (error: unknown): boolean => {
+  const coded = expected(error)
+  return coded !== undefined && httpStatus[coded.code] < 500
+}
+
 export interface HttpResponse {
   statusCode: number
   headers: Record<string, string>
@@ -77,10 +83,15 @@ export function errorResponse(error: CodedError, requestId: string): HttpRespons
 
 /** Expected errors leave with their code; anything else is logged with its stack and leaves as `internal`. */
 export const errorResponses = (log: Logger): MiddlewareObj<unknown, unknown, Error, Context> => ({
-  onError: ({ error, context }) => {
+  onError: ({ error, context, event }) => {
     const coded = expected(error)
     if (coded === undefined || httpStatus[coded.code] >= 500)
       log.error('request failed', { requestId: context.awsRequestId, error: error as Error })
-    return errorResponse(coded ?? new CodedError('internal', 'Something went wrong.'), context.awsRequestId)
+    const response = errorResponse(
+      coded ?? new CodedError('internal', 'Something went wrong.'),
+      context.awsRequestId,
+    )
+    const { limitHeaders } = event as { limitHeaders?: Record<string, string> }
+    return { ...response, headers: { ...response.headers, ...limitHeaders } }
   },
 })

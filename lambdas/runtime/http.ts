@@ -11,8 +11,9 @@ import jsonBodyParser from '@middy/http-json-body-parser'
 import router from '@middy/http-router'
 import type { Context, LambdaFunctionURLEvent } from 'aws-lambda'
 import * as v from 'valibot'
-import { type Caller, CodedError, type FieldProblem } from '../protocol.ts'
-import { errorResponses } from './errors.ts'
+import { type Caller, CodedError, type FieldProblem, type Role } from '../protocol.ts'
+import { errorResponses, isRefusal } from './errors.ts'
+import type { OpenAdmission, RequestLimits } from './limits.ts'
 
 /** 100,000 characters are at most 1.2 MB when every one is an escaped surrogate pair; the rest is room. */
 const MAX_BODY_BYTES = 2 * 1024 * 1024
@@ -22,6 +23,8 @@ type Parsed<Value extends Schema | undefined> = Value extends Schema ? v.InferOu
 
 export interface Call<Body, Query> {
   caller: Caller
+  /** Settled already, unless the route says that it does so within. */
+  admission: OpenAdmission
   body: Body
   query: Query
   /** A path parameter as it stands in the URL; '' if the route has none of that name. */
@@ -51,9 +54,19 @@ export interface Route {
   handle(event: LambdaFunctionURLEvent, context: Context): Promise<Answer>
 }
 
+/**
+ * When a request's limits are checked: before anything is done; beside it, where what is done changes nothing; or by
+ * the route itself, which saves a call by doing both in one. A request that is refused there for itself counts as well.
+ */
+type Limited = 'before' | 'beside' | 'within'
+
 interface RouteOptions<Body extends Schema | undefined, Query extends Schema | undefined> {
   body?: Body
   query?: Query
+  /** Who alone may call it: others are refused before anything else of the request is looked at. Absent: anybody. */
+  only?: Role
+  /** Absent: beside a GET, before anything else. */
+  limited?: Limited
 }
 
 /** Who is calling, by whatever the request shows; refuses with a CodedError. */
@@ -62,12 +75,20 @@ export type Identify = (event: LambdaFunctionURLEvent) => Promise<Caller>
 /** What is found out about a request on its way in. */
 interface Identified {
   caller: Caller
+  admission: OpenAdmission
   arrivedAt: number
 }
 
-/** Makes routes for identified callers, whose calls log to this logger. */
+/** On the event, because an answer's headers are made elsewhere, also for errors. */
+export interface WithLimitHeaders {
+  limitHeaders?: Record<string, string>
+}
+
+type RouteEvent = LambdaFunctionURLEvent & Partial<Identified> & WithLimitHeaders
+
+/** Makes routes for identified callers, which are held to these limits and whose calls log to this logger. */
 export const routing =
-  (log: Logger) =>
+  (log: Logger, limits: RequestLimits) =>
   <Body extends Schema | undefined = undefined, Query extends Schema | undefined = undefined>(
     place: `${Route['method']} /${string}`,
     schemas: RouteOptions<Body, Query>,
@@ -75,10 +96,11 @@ export const routing =
     answer: (call: Call<Parsed<Body>, Parsed<Query>>) => Promise<Answer>,
   ): Route => {
     const [method, path] = place.split(' ') as [Route['method'], string]
-    const handle = middy<LambdaFunctionURLEvent & Partial<Identified>, Answer, Error, Context>()
-      .before(async ({ event }) => {
-        event.arrivedAt = Date.now()
-        event.caller = await identify(event)
+    const { limited = method === 'GET' ? 'beside' : 'before' } = schemas
+    const work = middy<RouteEvent, Answer, Error, Context>()
+      .before(({ event }) => {
+        if (schemas.only && event.caller?.role !== schemas.only)
+          throw new CodedError('forbidden', `This is for the role ${schemas.only}.`)
         if ((event.body?.length ?? 0) > MAX_BODY_BYTES)
           throw new CodedError(
             'payload_too_large',
@@ -87,11 +109,12 @@ export const routing =
       })
       .use(schemas.body ? [jsonBodyParser()] : [])
       .handler(async (event, context) => {
-        const { caller, arrivedAt } = event as Identified
+        const { caller, admission, arrivedAt } = event as Identified
         const query = Object.fromEntries(new URLSearchParams(event.rawQueryString))
         const { companyId, platform } = caller
         return answer({
           caller,
+          admission,
           body: (schemas.body ? check(schemas.body, event.body) : undefined) as Parsed<Body>,
           query: (schemas.query ? check(schemas.query, query) : undefined) as Parsed<Query>,
           param: (name) => event.pathParameters?.[name] ?? '',
@@ -100,9 +123,45 @@ export const routing =
           arrivedAt,
           remainingMs: () => context.getRemainingTimeInMillis(),
         })
+      }) as unknown as (event: RouteEvent, context: Context) => Promise<Answer>
+    const handle = async (event: RouteEvent, context: Context): Promise<Answer> => {
+      event.arrivedAt = Date.now()
+      const show = (headers: Record<string, string>): void => {
+        event.limitHeaders = headers
+      }
+      event.caller = await identify(event).catch(async (error) => {
+        if (error instanceof CodedError && error.code === 'unauthenticated')
+          await limits.admitStranger(event, show)
+        throw error
       })
-    return { method, path, handle: handle as unknown as Route['handle'] }
+      event.admission = limits.admissionOf(event.caller, show)
+      return withinLimits[limited](event.admission, () => work(event, context))
+    }
+    return { method, path, handle }
   }
+
+type Work = () => Promise<Answer>
+
+/** Checks the limits while something is done that changes nothing. Where both fail, the limits' refusal is thrown. */
+export async function beside<Result>(admission: OpenAdmission, work: () => Promise<Result>): Promise<Result> {
+  const [admitted, worked] = await Promise.allSettled([admission.ask(), work()])
+  if (admitted.status === 'rejected') throw admitted.reason
+  if (worked.status === 'rejected') throw worked.reason
+  return worked.value
+}
+
+const withinLimits: Record<Limited, (admission: OpenAdmission, work: Work) => Promise<Answer>> = {
+  async before(admission, work) {
+    await admission.ask()
+    return work()
+  },
+  beside,
+  within: (admission, work) =>
+    work().catch(async (error) => {
+      if (!admission.isSettled && isRefusal(error)) await admission.ask()
+      throw error
+    }),
+}
 
 /** A route for anybody. */
 export const publicRoute = (place: `GET /${string}`, answer: () => Promise<Answer>): Route => {
@@ -165,7 +224,7 @@ function routed(routes: readonly Route[]): Dispatch {
   }) as unknown as Dispatch
 }
 
-function respond(answer: Answer, requestId: string) {
+function respond(answer: Answer, { limitHeaders }: WithLimitHeaders, requestId: string) {
   const json = answer.body === undefined ? '' : JSON.stringify(answer.body)
   return {
     statusCode: answer.status,
@@ -173,6 +232,7 @@ function respond(answer: Answer, requestId: string) {
       ...(json === '' ? {} : { 'content-type': 'application/json; charset=utf-8' }),
       'cache-control': 'no-store',
       'x-request-id': requestId,
+      ...limitHeaders,
       ...answer.headers,
     },
     body: answer.stream ?? json,
@@ -191,7 +251,9 @@ export function bufferedHandler(routes: readonly Route[], { log, flush }: Observ
   const dispatch = routed(routes)
   return middy<LambdaFunctionURLEvent, unknown, Error, Context>({ requestEnd: flush })
     .use(errorResponses(log))
-    .handler(async (event, context) => respond(await dispatch(event, context), context.awsRequestId))
+    .handler(async (event, context) =>
+      respond(await dispatch(event, context), event as WithLimitHeaders, context.awsRequestId),
+    )
 }
 
 /** A streaming Function URL's handler. The invocation lasts until the answer's afterwards, also when nobody reads. */
@@ -209,7 +271,7 @@ export function streamingHandler(routes: readonly Route[], { log, flush }: Obser
     .use(errorResponses(log))
     .handler(async (event, context) => {
       const answer = await dispatch(event, context)
-      const response = respond(answer, context.awsRequestId)
+      const response = respond(answer, event as WithLimitHeaders, context.awsRequestId)
       if (answer.afterwards) afterwards.set(response, answer.afterwards)
       return response
     })

@@ -17,23 +17,26 @@ export type ModelPart =
   | { type: 'text'; content: string }
   | { type: 'end'; finishReason: 'stop' | 'length'; model: string; usage: ModelUsage | undefined }
 
+export interface ModelRequest {
+  model: string
+  messages: readonly ModelMessage[]
+  /** 0: no limit but the model's own. */
+  answerTokens: number
+}
+
 export interface ChatModel {
-  readonly name: string
   /**
    * Streams an answer. Failures before the first text are tried again while the first-token budget lasts; they end
    * as CodedError `model_unavailable` (details.retryable), and so do silence and a broken stream later on, which are not tried again.
    * An aborted signal closes the connection and ends the iteration with the signal's reason.
    */
-  stream(messages: readonly ModelMessage[], signal: AbortSignal): AsyncGenerator<ModelPart, void>
+  stream(request: ModelRequest, signal: AbortSignal): AsyncGenerator<ModelPart, void>
 }
 
 export interface ChatModelOptions {
   baseUrl?: string | undefined
   /** Asked before each request, since a key may be replaced while this lives. */
   apiKey: () => Promise<string>
-  model: string
-  /** 0: no limit but the model's own. */
-  answerTokens: number
   firstTokenMs: number
   silenceMs: number
 }
@@ -81,7 +84,7 @@ function watchdog(firstMs: number, nextMs: number, bark: () => void) {
 }
 
 export function openChatModel(options: ChatModelOptions): ChatModel {
-  const { model, firstTokenMs, silenceMs } = options
+  const { firstTokenMs, silenceMs } = options
   const client = new OpenAI({
     apiKey: options.apiKey,
     ...(options.baseUrl === undefined ? {} : { baseURL: options.baseUrl }),
@@ -89,10 +92,7 @@ export function openChatModel(options: ChatModelOptions): ChatModel {
     maxRetries: CONNECT_RETRIES,
   })
 
-  async function* stream(
-    messages: readonly ModelMessage[],
-    signal: AbortSignal,
-  ): AsyncGenerator<ModelPart, void> {
+  async function* stream(request: ModelRequest, signal: AbortSignal): AsyncGenerator<ModelPart, void> {
     const silence = new AbortController()
     const either = AbortSignal.any([signal, silence.signal])
     const dog = watchdog(firstTokenMs, silenceMs, () =>
@@ -102,7 +102,7 @@ export function openChatModel(options: ChatModelOptions): ChatModel {
       for (let attempt = 1; ; attempt += 1) {
         let spoken = false
         try {
-          for await (const part of once(messages, either, dog.touch)) {
+          for await (const part of once(request, either, dog.touch)) {
             spoken = true
             yield part
           }
@@ -119,7 +119,7 @@ export function openChatModel(options: ChatModelOptions): ChatModel {
   }
 
   async function* once(
-    messages: readonly ModelMessage[],
+    { model, messages, answerTokens }: ModelRequest,
     signal: AbortSignal,
     touch: () => void,
   ): AsyncGenerator<ModelPart, void> {
@@ -129,7 +129,7 @@ export function openChatModel(options: ChatModelOptions): ChatModel {
         messages: [...messages],
         stream: true,
         stream_options: { include_usage: true },
-        ...(options.answerTokens > 0 ? { max_completion_tokens: options.answerTokens } : {}),
+        ...(answerTokens > 0 ? { max_completion_tokens: answerTokens } : {}),
       },
       { signal },
     )
@@ -160,5 +160,5 @@ export function openChatModel(options: ChatModelOptions): ChatModel {
     yield ending
   }
 
-  return { name: model, stream }
+  return { stream }
 }

@@ -53,6 +53,13 @@ const WAKING_RETRY_MS = 500
 /** The statement itself may take 45 s; a connection that cannot be made is known much sooner. */
 const CONNECT_TIMEOUT_MS = 3_000
 const REQUEST_TIMEOUT_MS = 50_000
+const ATTEMPTS = 3
+
+/**
+ * For what is better left undone than done late, or twice: a paused database is woken and not waited for, and what may
+ * have been done is not sent again.
+ */
+export const IMPATIENT = { wakingBudgetMs: 0, requestTimeoutMs: 3_000, attempts: 1 }
 
 const field = (value: string | number | boolean | object | null): Field => {
   if (value === null) return { isNull: true }
@@ -99,14 +106,22 @@ export interface DatabaseOptions {
   databaseName: string
   /** Milliseconds to wait for a paused database. */
   wakingBudgetMs?: number
+  /** For one attempt, in milliseconds. */
+  requestTimeoutMs?: number
+  attempts?: number
   measure?: Measure
 }
 
 export function openDatabase(options: DatabaseOptions): Database {
-  const { wakingBudgetMs = WAKING_BUDGET_MS, measure = () => undefined } = options
+  const {
+    wakingBudgetMs = WAKING_BUDGET_MS,
+    requestTimeoutMs = REQUEST_TIMEOUT_MS,
+    attempts = ATTEMPTS,
+    measure = () => undefined,
+  } = options
   const client = new RDSDataClient({
-    maxAttempts: 3,
-    requestHandler: { connectionTimeout: CONNECT_TIMEOUT_MS, requestTimeout: REQUEST_TIMEOUT_MS },
+    maxAttempts: attempts,
+    requestHandler: { connectionTimeout: CONNECT_TIMEOUT_MS, requestTimeout: requestTimeoutMs },
   })
 
   async function send<Row>(sql: string, parameters: SqlParameter[]): Promise<Row[]> {
@@ -157,4 +172,10 @@ export function openDatabase(options: DatabaseOptions): Database {
         Object.entries(values).map(([name, value]) => ({ name, value: field(value) })),
       ),
   }
+}
+
+/** The function's role as the SDK finds it, for what is signed without an SDK client. */
+export function openRole() {
+  const { config } = new RDSDataClient({})
+  return { region: () => config.region(), credentials: () => config.credentials() }
 }

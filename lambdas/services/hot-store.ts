@@ -3,7 +3,16 @@
  * history. A port, because it has two implementations: Postgres (phase 1) and Valkey (phase 2). The life of a turn
  * is specified in docs/protocol.md.
  */
-import type { MessageRecord, NumberedEvent, ReplyEvent, Tenant } from '../protocol.ts'
+import type {
+  Actor,
+  Admission,
+  MessageRecord,
+  NumberedEvent,
+  OnSave,
+  OwnSettings,
+  ReplyEvent,
+  Tenant,
+} from '../protocol.ts'
 
 /** A message as it is stored: a record plus what became of it since. Whose it is, its session knows. */
 export interface StoredMessage extends Omit<MessageRecord, 'user_id'> {
@@ -16,6 +25,12 @@ export interface StoredMessage extends Omit<MessageRecord, 'user_id'> {
   business_impact: string | null
 }
 
+/** What a model is given of an earlier message, and where it stands. */
+export type HistoryMessage = Pick<
+  StoredMessage,
+  'id' | 'role' | 'content' | 'content_key' | 'parent_message_id' | 'sequence_number'
+>
+
 /** A question that has no place in a conversation yet: opening the turn gives it one. */
 export type UnplacedQuestion = Omit<
   MessageRecord,
@@ -24,13 +39,19 @@ export type UnplacedQuestion = Omit<
 
 export interface TurnRequest {
   tenant: Tenant
+  /** Limits to check in the same round trip: a turn that they refuse is not opened. Absent: checked elsewhere. */
+  admission?: Admission
   /** The session, or the id of the one to make. */
   sessionId: string
+  /** The id was made for this request: no such session is anywhere. */
+  sessionIsNew?: boolean
   threadId: string
   /** Who owns the session if it has to be made. */
   owner: string
   /** The only user whose session will do; null: anybody's in the tenant. */
   ownedBy: string | null
+  /** Who asks: recorded in the audit log, with the opening, where the session is another user's. */
+  asker?: Actor
   channel: string | null
   title: string
   /** The answer's id. */
@@ -45,7 +66,11 @@ export interface TurnRequest {
 /** A new answer to a question that is there already. */
 export interface RegenerateRequest {
   tenant: Tenant
+  /** As in TurnRequest. */
+  admission?: Admission
   ownedBy: string | null
+  /** As in TurnRequest. */
+  asker?: Actor
   /** The question, or one of its answers. */
   target: string
   /** The new answer's id. */
@@ -62,8 +87,12 @@ export interface OpenedTurn {
   question: MessageRecord
   answerSequenceNumber: number
   openedAt: string
-  /** Oldest first. */
-  history: StoredMessage[]
+  /** What the tenant has set, as of now. */
+  settings: OwnSettings
+  /** Oldest first, as many as the tenant wants. */
+  history: HistoryMessage[]
+  /** For the answer's record. */
+  onSave?: OnSave | undefined
 }
 
 /** The key names a turn that is there already. */
@@ -113,6 +142,8 @@ export interface TakenTurn {
   answer: MessageRecord | undefined
   answerSequenceNumber: number
   openedAt: string
+  /** For the answer's record. */
+  onSave?: OnSave | undefined
 }
 
 export interface ReplyLogPage {
@@ -142,7 +173,7 @@ export interface HotStore {
   readonly paceMs: number
   /**
    * The one conditional write that opens a turn, before any other effect. Refusals are CodedErrors and leave
-   * nothing behind: `not_found`, `ended`, `reply_in_progress`, `invalid_request`, `unavailable`.
+   * nothing behind: `rate_limited`, `not_found`, `ended`, `reply_in_progress`, `invalid_request`, `unavailable`.
    */
   openTurn(request: TurnRequest): Promise<OpenedTurn | ClaimedTurn | LapsedTurn>
   /** The same for a question that is there already. */
@@ -180,4 +211,13 @@ export interface HotStore {
   lapsed(limit: number): Promise<WatchedTurn[]>
   /** Undefined: no such turn. */
   readTurn(tenant: Tenant, questionId: string, answerId: string): Promise<FinishedTurn | undefined>
+  // What happens to sessions and messages beside their turns, in Postgres first. Where the hot store is Postgres, none of
+  // these has anything to do. Repeating them changes nothing.
+
+  /** Brings to Postgres what of a session, or of a message's session, stands here alone. Before Postgres is asked. */
+  settle(tenant: Tenant, of: { sessionId: string } | { messageId: string }): Promise<void>
+  /** These records stand in Postgres. */
+  saved(records: readonly MessageRecord[]): Promise<void>
+  sessionEnded(tenant: Tenant, sessionId: string, options: { purge: boolean }): Promise<void>
+  messageDeleted(tenant: Tenant, messageId: string): Promise<void>
 }

@@ -1,7 +1,18 @@
 /** The hot store of phase 1: Postgres, one Data API call an operation. */
-import { CodedError, type ErrorCode, invalidField, type MessageRecord, type ReplyEvent } from '../protocol.ts'
+import {
+  type Actor,
+  type Admission,
+  CodedError,
+  type ErrorCode,
+  invalidField,
+  type MessageRecord,
+  type OwnSettings,
+  type ReplyEvent,
+  type Tenant,
+} from '../protocol.ts'
 import type { Database } from './database.ts'
 import type { EventBatch, HotStore, LapsedTurn, OpenedTurn, StoredMessage, TurnRequest } from './hot-store.ts'
+import { type AdmitBody, checkRows, limitStates } from './postgres-limiter.ts'
 
 /** Text that one response may carry: the Data API's holds 1 MiB, and JSON within JSON may take twice the text. */
 const RESPONSE_BYTES = 400_000
@@ -17,7 +28,13 @@ const refusals: Partial<Record<ErrorCode, string>> = {
   reply_in_progress: 'An answer is being written in this thread.',
 }
 
-function refuse(body: { code: ErrorCode; field?: string; message_id?: string; what?: string }): CodedError {
+/** Why a turn is not opened, for the client. */
+export function refuse(body: {
+  code: ErrorCode
+  field?: string
+  message_id?: string
+  what?: string
+}): CodedError {
   if (body.field) return invalidField(body.field, 'must name a finished answer in this thread')
   const message = body.what ? `There is no such ${body.what}.` : refusals[body.code]
   return new CodedError(body.code, message ?? 'The turn was refused.', {
@@ -53,15 +70,21 @@ function toOpened(rows: Row[]): OpenedTurn | LapsedTurn {
     question: turn.question,
     answerSequenceNumber: turn.answer_sequence_number,
     openedAt: turn.opened_at,
+    settings: parseRows<OwnSettings>(rows, 'settings')[0] ?? {},
     history: parseRows<StoredMessage>(rows, 'history').reverse(),
   }
 }
+
+/** Left out where there is none: then nothing is recorded. */
+const askerBody = (asker: Actor | undefined) =>
+  asker === undefined ? {} : { asker: { user_id: asker.userId, role: asker.role } }
 
 const turnBody = (request: TurnRequest) => ({
   session_id: request.sessionId,
   thread_id: request.threadId,
   owner: request.owner,
   owned_by: request.ownedBy,
+  ...askerBody(request.asker),
   channel: request.channel,
   title: request.title,
   message_id: request.messageId,
@@ -103,14 +126,30 @@ export function openPostgresHotStore(database: Database, options: PostgresHotSto
     history_count: historyMessages,
     history_bytes: RESPONSE_BYTES,
   }
+
+  /** Opens by an operation, in the transaction that checks the limits, where there are any. */
+  async function open(
+    tenant: Tenant,
+    operation: 'open_turn' | 'reopen_turn',
+    admission: Admission | undefined,
+    body: object,
+  ): Promise<Row[]> {
+    if (admission === undefined) return database.callFor<Row>(tenant, operation, [{ jsonb: body }])
+    const { checks } = admission
+    const args = [{ jsonb: checkRows(checks) }, { jsonb: body }]
+    const rows = await database.callFor<Row>(tenant, 'open_within_limits', args)
+    const [limits] = parseRows<AdmitBody>(rows, 'limits')
+    if (limits) admission.settle(limitStates(checks, limits))
+    return rows
+  }
+
   return {
     leaseSeconds,
     paceMs: PACE_MS,
 
     async openTurn(request) {
-      const rows = await database.callFor<Row>(request.tenant, 'open_turn', [
-        { jsonb: { ...turnBody(request), ...opening } },
-      ])
+      const body = { ...turnBody(request), ...opening }
+      const rows = await open(request.tenant, 'open_turn', request.admission, body)
       const [claimed] = parseRows<{
         body_matches: boolean
         session_id: string
@@ -127,9 +166,9 @@ export function openPostgresHotStore(database: Database, options: PostgresHotSto
       }
     },
 
-    async reopenTurn({ tenant, ownedBy, target, messageId }) {
-      const body = { target, message_id: messageId, owned_by: ownedBy, ...opening }
-      return toOpened(await database.callFor<Row>(tenant, 'reopen_turn', [{ jsonb: body }]))
+    async reopenTurn({ tenant, admission, ownedBy, asker, target, messageId }) {
+      const body = { target, message_id: messageId, owned_by: ownedBy, ...askerBody(asker), ...opening }
+      return toOpened(await open(tenant, 'reopen_turn', admission, body))
     },
 
     async append({ tenant, messageId, epoch }, batches) {
@@ -280,5 +319,10 @@ export function openPostgresHotStore(database: Database, options: PostgresHotSto
       if (question === undefined || session === undefined) return undefined
       return { question, answer, sessionMessageCount: session.message_count }
     },
+
+    async settle() {},
+    async saved() {},
+    async sessionEnded() {},
+    async messageDeleted() {},
   }
 }

@@ -11,6 +11,7 @@ import {
   type SessionPatch,
 } from '../protocol.ts'
 import type { Database } from '../services/database.ts'
+import { actorBody } from '../tenants/audit.ts'
 
 interface SessionRow {
   id: string
@@ -74,6 +75,7 @@ export async function createSession(
 ): Promise<Session> {
   requireOwnUserId(caller, wanted.userId)
   const [row] = await database.callFor<SessionRow>(caller, 'create_session', [
+    { jsonb: actorBody(caller) },
     {
       jsonb: {
         id: uuidv7(),
@@ -90,7 +92,7 @@ export async function createSession(
 
 export async function getSession(database: Database, caller: Caller, sessionId: string): Promise<Session> {
   const [row] = await database.callFor<SessionRow>(caller, 'get_session', [
-    { text: ownedBy(caller) },
+    { jsonb: actorBody(caller) },
     { uuid: sessionId },
   ])
   if (row === undefined) throw noSession()
@@ -117,6 +119,7 @@ export async function listSessions(
   requireOwnUserId(caller, query.userId)
   const after = query.cursor === undefined ? undefined : decodeCursor(query.cursor)
   const rows = await database.callFor<SessionRow>(caller, 'list_sessions', [
+    { jsonb: actorBody(caller) },
     { text: query.userId ?? ownedBy(caller) },
     { boolean: query.active ?? null },
     { timestamptz: after?.active ?? null },
@@ -152,7 +155,7 @@ export async function changeSession(
     Object.entries(patch).map(([field, value]) => [columns[field as keyof SessionPatch], value]),
   )
   const [row] = await database.callFor<SessionRow>(caller, 'change_session', [
-    { text: ownedBy(caller) },
+    { jsonb: actorBody(caller) },
     { uuid: sessionId },
     { jsonb: changes },
   ])
@@ -167,7 +170,7 @@ export async function endSession(
   options: { purge: boolean },
 ): Promise<void> {
   const [row] = await database.callFor<{ end_session: boolean }>(caller, 'end_session', [
-    { text: ownedBy(caller) },
+    { jsonb: actorBody(caller) },
     { uuid: sessionId },
     { boolean: options.purge },
   ])

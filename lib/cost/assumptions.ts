@@ -25,8 +25,8 @@ export const assumptions = {
   chatWaitsMs: 15 + 15 + 10 + 15,
   /** Of invocations that find no environment, and what such a start is billed for (since August 2025). */
   coldStarts: { share: 0.02, ms: 500 },
-  /** Each environment of chat reads its two secrets every 5 minutes; it is busy half of them. */
-  secretReads: { secrets: 2, everySeconds: 300, busyShare: 0.5 },
+  /** Each environment of chat reads its three secrets every 5 minutes; it is busy half of them. */
+  secretReads: { secrets: 3, everySeconds: 300, busyShare: 0.5 },
 
   /** A poller of Lambda asks a queue that is empty, for 20 s at a time; a mapping has five. */
   idlePollers: 5,

@@ -50,8 +50,10 @@ export interface Consumption {
   /** Between chat and the model's endpoint. */
   model: Traffic
   database: {
-    /** Tables and indexes, once saved. */
+    /** Sessions and messages, with their indexes, once saved. */
     storedBytes: number
+    /** The turn, its reply log and its key, which are swept after a day. */
+    passingBytes: number
     walBytes: number
     /** Of Postgres' processes, in milliseconds; null where they cannot be seen. */
     cpuMs: number | null

@@ -28,6 +28,10 @@ const TABLES: Record<string, (known: Known) => string> = {
   levers: (known) => markdownTable(leverRows(known)),
   'answer seconds': (known) => markdownTable(ANSWER_SECONDS.map((seconds) => secondsRow(known, seconds))),
   container: (known) => markdownTable(linesAsRows(of(known, 'prod').containers.rds.container)),
+  'compared idle': (known) =>
+    markdownTable(
+      names.map((name) => ({ environment: name, ...sumsOf(of(known, name, { ...ORDINARY, turns: 0 })) })),
+    ),
   compared: (known) => markdownTable(TURNS.map((turns) => comparedRow(known, turns))),
   'cheaper from': (known) => markdownTable(names.map((name) => cheaperRow(of(known, name)))),
   nat: () => markdownTable(linesAsRows(natCost())),
@@ -92,15 +96,16 @@ function secondsRow(known: Known, answerSeconds: number) {
   }
 }
 
-function comparedRow(known: Known, turns: number) {
-  const { aurora, rds } = of(known, 'prod', { ...ORDINARY, turns }).containers
-  return {
-    'turns a month': amount(turns),
-    serverless: usd(rds.serverlessUsd),
-    'container, the same Aurora': usd(aurora.containerUsd),
-    'container, RDS': usd(rds.containerUsd),
-  }
-}
+const comparedRow = (known: Known, turns: number) => ({
+  'turns a month': amount(turns),
+  ...sumsOf(of(known, 'prod', { ...ORDINARY, turns })),
+})
+
+const sumsOf = ({ containers: { aurora, rds } }: Cost) => ({
+  serverless: usd(rds.serverlessUsd),
+  'container, the same Aurora': usd(aurora.containerUsd),
+  'container, RDS': usd(rds.containerUsd),
+})
 
 const cheaperRow = ({ environment, containers }: Cost) => ({
   environment,

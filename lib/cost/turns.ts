@@ -18,6 +18,7 @@ interface Context {
 
 const GB = 1e9
 const GIB = 2 ** 30
+const DAYS_A_MONTH = 30
 
 /** The reply log grows as long as the model writes; every other call is made once or twice. */
 const GROWS_WITH_TIME = 'append_events'
@@ -88,13 +89,18 @@ const READS = /^(list|read|find|get|unfinished|lapsed)_/
 
 function database({ templates, consumption }: Context, { turns }: Load, calls: readonly Calls[]): Line[] {
   const { ioBytes } = assumptions
-  const { storedBytes, walBytes } = consumption.database
+  const { storedBytes, passingBytes, walBytes } = consumption.database
   const writes = unitsOf(calls, 'rds-data', ({ operation }) => !READS.test(operation))
   return [
     line('Aurora', 'Data API', turns * unitsOf(calls, 'rds-data'), 'dataApiRequest'),
     line('Aurora', 'capacity above the least', moreAcuHours(templates, consumption, turns), 'auroraAcuHour'),
     line('Aurora', 'I/O', turns * (writes + walBytes / ioBytes), 'auroraIo'),
-    line('Aurora', 'a month of these turns, stored', (turns * storedBytes) / GIB, 'auroraStorageGib'),
+    line(
+      'Aurora',
+      'a month of these turns, stored',
+      (turns * (storedBytes + passingBytes / DAYS_A_MONTH)) / GIB,
+      'auroraStorageGib',
+    ),
   ]
 }
 
@@ -146,6 +152,7 @@ function frontDoor({ consumption }: Context, { turns }: Load): Line[] {
   const beyond = Math.max(0, receivedBytes - 6 * 2 ** 20)
   return [
     line('CloudFront', 'requests', turns * (requests + assumptions.pageRequestsATurn), 'cloudfrontRequest'),
+    line('CloudFront', 'naming the viewer, at the edge', turns * requests, 'cloudfrontFunction'),
     line('CloudFront', 'to clients', (turns * receivedBytes) / GB, 'cloudfrontGb'),
     line('CloudFront', 'to the functions', (turns * sentBytes) / GB, 'cloudfrontOriginGb'),
     line('Lambda', 'streamed beyond 6 MB', (turns * beyond) / GB, 'lambdaStreamedGb'),

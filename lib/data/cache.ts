@@ -1,6 +1,7 @@
 import { Names, RemovalPolicy } from 'aws-cdk-lib'
 import * as elasticache from 'aws-cdk-lib/aws-elasticache'
 import { Construct } from 'constructs'
+import { allow, type Grant } from '../grant.ts'
 import type { Settings } from '../settings.ts'
 
 /** Public endpoints are there from this version on. */
@@ -48,5 +49,18 @@ export class Cache extends Construct {
     })
     // Everything in it is in Postgres, or will be in seconds.
     this.cache.applyRemovalPolicy(RemovalPolicy.DESTROY)
+  }
+
+  /** Logs in with the function's role: there is no password. In phase 1 only what the cache still holds is asked for. */
+  toConnect({ phase }: Settings): Grant {
+    const { attrEndpointAddress, attrEndpointPort, attrArn, serverlessCacheName } = this.cache
+    return {
+      variables: {
+        HOT_STORE: phase === 2 ? 'valkey' : 'postgres',
+        VALKEY_URL: `rediss://${this.user.userName}@${attrEndpointAddress}:${attrEndpointPort}`,
+        VALKEY_CACHE_NAME: serverlessCacheName,
+      },
+      statements: [allow(['elasticache:Connect'], attrArn, this.user.attrArn)],
+    }
   }
 }

@@ -82,6 +82,10 @@ export class Secrets extends Construct {
   toReadResumeSecret(): Grant {
     return read('RESUME_SECRET_ARN', this.resume)
   }
+
+  toReadOriginSecret(): Grant {
+    return read('ORIGIN_SECRET_ARN', this.origin)
+  }
 }
 
 const read = (variable: string, { secretArn }: secretsmanager.Secret): Grant => ({

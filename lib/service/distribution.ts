@@ -16,12 +16,22 @@ const READ_TIMEOUT_SECONDS = 120
 const KEEP_ALIVE_SECONDS = 60
 const HSTS_DAYS = 365
 
+/**
+ * Runs at the edge, for every request to a function: who the viewer is, over whatever the viewer said. In a header of our
+ * own, because a Function URL cuts X-Forwarded-For down to its first entry, which a client can make up, and the policy
+ * that keeps the viewer's Host away is not documented to add CloudFront's own headers.
+ */
+const NAME_VIEWER = `function handler(event) {
+  event.request.headers['x-turnkeep-viewer'] = { value: event.viewer.ip }
+  return event.request
+}`
+
 interface Options {
   settings: Pick<Settings, 'domain' | 'webAclArn'>
   page: s3.Bucket
   routes: readonly Route[]
   urls: Record<string, lambda.IFunctionUrl>
-  /** Shown to the functions, so that they know whose forwarding headers they may believe. */
+  /** Shown to the functions, so that they know whose word for a viewer's address they may believe. */
   originSecret: secretsmanager.Secret
   /** Origins that the page may call besides its own. */
   pageMayCall: readonly string[]
@@ -40,10 +50,18 @@ export class Distribution extends Construct {
   ) {
     super(scope, id)
     const { domain, webAclArn } = settings
+    const nameViewer: cloudfront.FunctionAssociation = {
+      function: new cloudfront.Function(this, 'NameViewer', {
+        code: cloudfront.FunctionCode.fromInline(NAME_VIEWER),
+        runtime: cloudfront.FunctionRuntime.JS_2_0,
+        comment: 'Turnkeep: tells the functions who the viewer is',
+      }),
+      eventType: cloudfront.FunctionEventType.VIEWER_REQUEST,
+    }
     const api = (name: string): cloudfront.BehaviorOptions => {
       const url = urls[name]
       if (!url) throw new Error(`lib/resources.ts routes to ${name}, which has no URL`)
-      return { origin: functionOrigin(url, originSecret), ...untouched }
+      return { origin: functionOrigin(url, originSecret), functionAssociations: [nameViewer], ...untouched }
     }
     const behaviors = new Map(routes.map(({ function: name }) => [name, api(name)]))
     this.distribution = new cloudfront.Distribution(this, 'Distribution', {
@@ -117,7 +135,7 @@ export class Distribution extends Construct {
   }
 }
 
-/** To the functions as it came: nothing cached, nothing compressed, nothing held back. */
+/** To the functions as it came, with who sent it: nothing cached, nothing compressed, nothing held back. */
 const untouched = {
   allowedMethods: cloudfront.AllowedMethods.ALLOW_ALL,
   viewerProtocolPolicy: cloudfront.ViewerProtocolPolicy.HTTPS_ONLY, // a redirect would come after the token was sent

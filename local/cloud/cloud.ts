@@ -27,6 +27,8 @@ export type CloudOptions = {
   /** Where all state lies; absent: in memory. */
   dataDir?: string | undefined
   databaseUrl?: string | undefined
+  /** Of a Valkey or Redis, for phase 2; absent: phase 1. */
+  valkeyUrl?: string | undefined
   /** Whether the functions' login connects with its password, on a server that nobody else uses; see postgres.ts. */
   realLogins?: boolean | undefined
   /** Of the front door; 0 or absent: a free one. */
@@ -52,7 +54,7 @@ export type Cloud = {
   /** All that the functions' process needs: what the template would give to the handlers, and where to poll. */
   functionEnvironment: Record<string, string>
   /** What it runs on, to tell people; nothing secret. */
-  uses: { database: string; model: string }
+  uses: { database: string; model: string; hotStore: string }
   runtimeApi: RuntimeApi
   postgres: Postgres
   fauxqs: QueueAndBucket
@@ -71,7 +73,14 @@ export type Cloud = {
 }
 
 export async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
-  const { dataDir, databaseUrl, pageDir, resources = allResources, log = () => undefined } = options
+  const {
+    dataDir,
+    databaseUrl,
+    valkeyUrl,
+    pageDir,
+    resources = allResources,
+    log = () => undefined,
+  } = options
   await using started = new AsyncDisposableStack() // closes what was started when something fails
   const issuer = await createDevIssuer(dataDir, options.tokens)
   const runtimeApi = await startRuntimeApi(
@@ -89,6 +98,8 @@ export async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
     runtimeApi,
     issuer,
     pageDir,
+    // Asked for when a request comes, which is when there are secrets.
+    originSecret: () => secrets.valueOf(secretArn(SECRETS.origin)) ?? '',
     log,
   })
   started.defer(frontDoor.close)
@@ -112,6 +123,7 @@ export async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
     made: {
       [SECRETS.app]: () => JSON.stringify({ username: FIRST_LOGIN, password: newPassword() }),
       [SECRETS.resume]: newPassword,
+      [SECRETS.origin]: newPassword,
     },
     rotating: [SECRETS.app],
     file: dataDir && join(dataDir, 'secrets.json'),
@@ -128,13 +140,23 @@ export async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
     for (const schedule of schedules) clearInterval(schedule)
     return Promise.all(mappings.map((mapping) => mapping.stop()))
   }
-  const parts = { resources, runtimeApi, fauxqs, dataApi, secrets, model, jwksUrl: frontDoor.jwksUrl }
+  const parts = {
+    resources,
+    runtimeApi,
+    fauxqs,
+    dataApi,
+    secrets,
+    model,
+    jwksUrl: frontDoor.jwksUrl,
+    valkeyUrl,
+  }
   const running = started.move()
   return {
     address: frontDoor.address,
     functionEnvironment: environmentOf(parts),
     uses: {
       database: postgres.description,
+      hotStore: valkeyUrl ? `Valkey at ${new URL(valkeyUrl).host}` : 'Postgres',
       model: scriptedModel ? 'a scripted one' : `${model.chatModel} at ${new URL(model.baseUrl).host}`,
     },
     runtimeApi,
@@ -170,12 +192,14 @@ type Parts = {
   secrets: Secrets
   model: ModelSettings
   jwksUrl: string
+  valkeyUrl: string | undefined
 }
 
 const SECRETS = {
   owner: 'turnkeep-owner',
   app: 'turnkeep-app',
   resume: 'turnkeep-resume',
+  origin: 'turnkeep-origin',
   modelKey: 'turnkeep-model-key',
 }
 /** As the stack makes the app secret; rotation changes it. */
@@ -193,6 +217,7 @@ function environmentOf({
   secrets,
   model,
   jwksUrl,
+  valkeyUrl,
 }: Parts): Record<string, string> {
   return {
     AWS_REGION: REGION,
@@ -217,10 +242,12 @@ function environmentOf({
     AUTH_AUDIENCE: DEV_TOKENS.audience,
     AUTH_JWKS_URL: jwksUrl,
     RESUME_SECRET_ARN: secretArn(SECRETS.resume),
+    ORIGIN_SECRET_ARN: secretArn(SECRETS.origin),
     OPENAI_BASE_URL: model.baseUrl,
     MODEL_KEY_SECRET_ARN: secretArn(SECRETS.modelKey),
     CHAT_MODEL: model.chatModel,
     EMBEDDING_MODEL: model.embeddingModel,
+    ...(valkeyUrl ? { HOT_STORE: 'valkey', VALKEY_URL: valkeyUrl } : {}),
     TURNKEEP_FUNCTIONS: JSON.stringify(
       Object.fromEntries(
         Object.entries(resources.functions).map(([name, { handler }]) => [

@@ -23,6 +23,8 @@ type Options = {
   issuer: DevIssuer
   /** Where the built page lies; absent: no page. */
   pageDir?: string | undefined
+  /** Shown to the functions, as the distribution does; absent: there is none in front of them. */
+  originSecret?: () => string
   /** What went wrong, without message content. */
   log?: (problem: string) => void
 }
@@ -99,7 +101,7 @@ function openidConfiguration({ issuer }: DevIssuer, request: IncomingMessage): o
 }
 
 async function serveFunction(
-  { resources, runtimeApi, log }: Options,
+  { resources, runtimeApi, originSecret, log }: Options,
   name: string,
   request: IncomingMessage,
   response: ServerResponse,
@@ -107,6 +109,7 @@ async function serveFunction(
   const requestId = randomUUID()
   const body = await readBody(request)
   if (!body) return sendError(response, 'payload_too_large', 'The body is over 6 MB.', { requestId })
+  if (originSecret) addDistributionHeaders(request, originSecret())
   const event = JSON.stringify(toFunctionUrlEvent(request, body, requestId))
   try {
     if (resources.functions[name]?.url === 'streaming') {
@@ -119,6 +122,14 @@ async function serveFunction(
     log?.(`front door: ${name}: ${error.failure} ${error.errorType ?? ''} (${requestId})`)
     sendFailure(response, error, requestId)
   }
+}
+
+/** As the distribution's origin and its function at the edge do: over whatever the client sent. */
+function addDistributionHeaders(request: IncomingMessage, secret: string): void {
+  Object.assign(request.headersDistinct, {
+    'x-turnkeep-origin': [secret],
+    'x-turnkeep-viewer': [request.socket.remoteAddress ?? '127.0.0.1'],
+  })
 }
 
 function sendFailure(response: ServerResponse, { failure }: InvocationError, requestId: string): void {

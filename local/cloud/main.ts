@@ -45,6 +45,7 @@ try {
   cloud = await startCloud({
     dataDir,
     databaseUrl: env.DATABASE_URL || undefined,
+    valkeyUrl: env.VALKEY_URL || undefined,
     port: Number(env.PORT ?? DEFAULT_PORT),
     pageDir: env.TURNKEEP_PAGE_DIR,
     resources,

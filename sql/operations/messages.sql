@@ -1,23 +1,28 @@
 -- Messages of a session in order of (sequence_number, id), saved or not yet, after the given place. Ends early, but
 -- not before one message, when p_bytes of text are reached: one response of the Data API holds 1 MiB.
 -- Rows: kind 'session' first (absent: no such session for this caller), then 'message'.
-create or replace function turnkeep.list_messages(p_company_id text, p_platform text, p_owner text, p_session_id uuid,
+create or replace function turnkeep.list_messages(p_company_id text, p_platform text, p_caller jsonb, p_session_id uuid,
   p_thread_id text, p_descending boolean, p_after_sequence integer, p_after_id uuid, p_limit integer, p_bytes integer)
 returns table (kind text, body jsonb)
-language plpgsql stable as $$
+language plpgsql as $$
 #variable_conflict use_column
 declare
+  v_user_id text;
   v_message public.chat_messages;
   v_bytes integer := 0;
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
-  return query
-    select 'session', jsonb_build_object('id', s.id) from public.chat_sessions s
-    where s.company_id = p_company_id and s.platform = p_platform and s.id = p_session_id and s.deleted_at is null
-      and s.user_id = coalesce(p_owner, s.user_id);
+  select s.user_id into v_user_id from public.chat_sessions s
+  where s.company_id = p_company_id and s.platform = p_platform and s.id = p_session_id and s.deleted_at is null
+    and turnkeep.may_act_for(p_caller, s.user_id);
   if not found then
     return;
   end if;
+  -- With an id it goes on within one request, which is recorded already.
+  if p_after_id is null then
+    perform turnkeep.audit_other(p_company_id, p_platform, p_caller, 'messages.read', v_user_id, p_session_id);
+  end if;
+  return query select 'session', jsonb_build_object('id', p_session_id);
   for v_message in
     with unsaved as (
       select (turnkeep.unsaved_message(r.record)).* from public.chat_turns t
@@ -73,39 +78,57 @@ begin
   return found;
 end $$;
 
+-- Whose message it is, where the caller may touch it.
+create or replace function turnkeep.touched_message(p_company_id text, p_platform text, p_caller jsonb, p_message_id uuid)
+returns table (user_id text, session_id uuid)
+language sql stable as $$
+  select s.user_id, s.id from turnkeep.find_message(p_company_id, p_platform, p_message_id) m
+  join public.chat_sessions s on s.company_id = p_company_id and s.platform = p_platform and s.id = m.session_id
+  where s.deleted_at is null and turnkeep.may_act_for(p_caller, s.user_id)
+$$;
+
 -- Feedback may overtake the save of its message. False: no such message for this caller.
-create or replace function turnkeep.leave_feedback(p_company_id text, p_platform text, p_owner text, p_message_id uuid, p_score integer, p_comment text)
+create or replace function turnkeep.leave_feedback(p_company_id text, p_platform text, p_caller jsonb, p_message_id uuid, p_score integer, p_comment text)
 returns boolean
 language plpgsql as $$
+declare
+  v_place record;
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
-  if not turnkeep.may_touch(p_company_id, p_platform, p_owner, p_message_id)
-    or not turnkeep.ensure_saved(p_company_id, p_platform, p_message_id) then
+  select * into v_place from turnkeep.touched_message(p_company_id, p_platform, p_caller, p_message_id);
+  if not found or not turnkeep.ensure_saved(p_company_id, p_platform, p_message_id) then
     return false;
   end if;
   update public.chat_messages m
   set satisfaction_score = p_score, feedback_comment = p_comment, updated_at = now()
   where m.company_id = p_company_id and m.platform = p_platform and m.id = p_message_id and not m.is_deleted;
-  return found;
+  if not found then
+    return false;
+  end if;
+  perform turnkeep.audit_other(
+    p_company_id, p_platform, p_caller, 'message.rated', v_place.user_id, v_place.session_id, p_message_id);
+  return true;
 end $$;
 
--- Soft-deletes a message; repeating it changes nothing. False: no such message for this caller.
-create or replace function turnkeep.delete_message(p_company_id text, p_platform text, p_owner text, p_message_id uuid) returns boolean
+-- Soft-deletes a message; repeating it changes nothing. Recorded whoever does it, once. False: no such message for this
+-- caller.
+create or replace function turnkeep.delete_message(p_company_id text, p_platform text, p_caller jsonb, p_message_id uuid) returns boolean
 language plpgsql as $$
 declare
-  v_session_id uuid;
+  v_place record;
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
-  if not turnkeep.may_touch(p_company_id, p_platform, p_owner, p_message_id)
-    or not turnkeep.ensure_saved(p_company_id, p_platform, p_message_id) then
+  select * into v_place from turnkeep.touched_message(p_company_id, p_platform, p_caller, p_message_id);
+  if not found or not turnkeep.ensure_saved(p_company_id, p_platform, p_message_id) then
     return false;
   end if;
   update public.chat_messages m set is_deleted = true, deleted_at = now(), updated_at = now()
-  where m.company_id = p_company_id and m.platform = p_platform and m.id = p_message_id and not m.is_deleted
-  returning m.session_id into v_session_id;
+  where m.company_id = p_company_id and m.platform = p_platform and m.id = p_message_id and not m.is_deleted;
   if found then
     update public.chat_sessions s set message_count = s.message_count - 1
-    where s.company_id = p_company_id and s.platform = p_platform and s.id = v_session_id;
+    where s.company_id = p_company_id and s.platform = p_platform and s.id = v_place.session_id;
+    perform turnkeep.audit(
+      p_company_id, p_platform, p_caller, 'message.deleted', v_place.user_id, v_place.session_id, p_message_id);
   end if;
   return true;
 end $$;

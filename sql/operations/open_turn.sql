@@ -54,13 +54,14 @@ end $$;
 --   claims the idempotency key, finds or makes the session, takes the thread, and places the question.
 -- Rows come back by kind:
 --   turn     {session_id, created, known (it was there, and not expired), epoch, question, answer_sequence_number, opened_at}, followed by
---   history  the messages before the question, newest first;
+--   settings what the tenant has set, where it has set something, and
+--   history  the messages before the question, newest first, as many as the tenant wants;
 --   claimed  {body_matches, session_id, user_message_id, message_id}: the key names a turn already;
 --   lapsed   {message_id}: a turn in the way has lost its writer; rescue it and come again. Nothing was changed;
 --   refused  {code, field?, message_id?}: nothing was changed.
 -- p_request: session_id (of the session or for a new one), session_exists (the client named it), owner (the user a
---   new session belongs to), owned_by (null, or the only user whose session will do), caller (whose keys these
---   are), key and body_hash (or null), thread_id, channel, title, message_id, question (a message record without
+--   new session belongs to), owned_by (null, or the only user whose session will do), asker ({user_id, role}, who is
+--   recorded where the session is another user's), caller (whose keys these are), key and body_hash (or null), thread_id, channel, title, message_id, question (a message record without
 --   position), parent_message_id (absent: the newest answer), lease_seconds, history_count, history_bytes.
 create or replace function turnkeep.open_turn(p_company_id text, p_platform text, p_request jsonb)
 returns table (kind text, body jsonb)
@@ -81,6 +82,7 @@ declare
   v_now timestamptz;
   v_code text;
   v_detail text;
+  v_settings jsonb;
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
 
@@ -168,9 +170,16 @@ begin
     return;
   end;
 
+  if p_request ? 'asker' then
+    perform turnkeep.audit_other(p_company_id, p_platform, p_request -> 'asker', 'question.asked', v_session.user_id,
+      v_session_id, (v_question ->> 'id')::uuid);
+  end if;
+  v_settings := turnkeep.settings_of(p_company_id, p_platform);
   return query select 'turn', jsonb_build_object(
     'session_id', v_session_id, 'created', v_created, 'known', not v_created and v_session.expires_at > v_now, 'epoch', 1, 'question', v_question,
     'answer_sequence_number', v_position + 1, 'opened_at', v_now);
+  return query select 'settings', v_settings where v_settings <> '{}';
   return query select 'history', to_jsonb(m) from turnkeep.history(
-    p_company_id, p_platform, v_parent.id, (p_request ->> 'history_count')::integer, (p_request ->> 'history_bytes')::integer) m;
+    p_company_id, p_platform, v_parent.id,
+    coalesce((v_settings ->> 'historyMessages')::integer, (p_request ->> 'history_count')::integer), (p_request ->> 'history_bytes')::integer) m;
 end $$;

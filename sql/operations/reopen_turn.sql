@@ -1,6 +1,6 @@
 -- Opens a turn for a question that is there already: a new answer beside the others. Rows as from open_turn ('turn',
--- 'history', 'lapsed', 'refused'). p_request: target (the question, or one of its answers), message_id (of the new
--- answer), owned_by, lease_seconds, history_count, history_bytes.
+-- 'settings', 'history', 'lapsed', 'refused'). p_request: target (the question, or one of its answers), message_id (of
+-- the new answer), owned_by, asker, lease_seconds, history_count, history_bytes.
 create or replace function turnkeep.reopen_turn(p_company_id text, p_platform text, p_request jsonb)
 returns table (kind text, body jsonb)
 language plpgsql as $$
@@ -11,6 +11,7 @@ declare
   v_session public.chat_sessions;
   v_busy public.chat_turns;
   v_now timestamptz;
+  v_settings jsonb;
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
   select * into v_question from turnkeep.find_message(p_company_id, p_platform, (p_request ->> 'target')::uuid);
@@ -52,11 +53,17 @@ begin
   set last_active_at = v_now, expires_at = v_now + interval '24 hours', is_active = true
   where s.company_id = p_company_id and s.platform = p_platform and s.id = v_session.id;
 
+  if p_request ? 'asker' then
+    perform turnkeep.audit_other(p_company_id, p_platform, p_request -> 'asker', 'answer.regenerated', v_session.user_id,
+      v_session.id, v_message_id);
+  end if;
+  v_settings := turnkeep.settings_of(p_company_id, p_platform);
   return query select 'turn', jsonb_build_object(
     'session_id', v_session.id, 'created', false, 'known', v_session.expires_at > v_now, 'epoch', 1,
     'question', to_jsonb(v_question) || jsonb_build_object('user_id', v_session.user_id),
     'answer_sequence_number', v_question.sequence_number + 1, 'opened_at', v_now);
+  return query select 'settings', v_settings where v_settings <> '{}';
   return query select 'history', to_jsonb(m) from turnkeep.history(
     p_company_id, p_platform, v_question.parent_message_id,
-    (p_request ->> 'history_count')::integer, (p_request ->> 'history_bytes')::integer) m;
+    coalesce((v_settings ->> 'historyMessages')::integer, (p_request ->> 'history_count')::integer), (p_request ->> 'history_bytes')::integer) m;
 end $$;

@@ -35,21 +35,25 @@ end $$;
 
 -- Saves a batch of message records of any tenants in one statement. Repeating it, in any order and any split,
 -- leaves the same rows: a message that is there is touched only by a better version of itself, and what people
--- have changed since (feedback, deletion, business fields) is never among the columns written here. Returns how many
--- records there were.
+-- have changed since (feedback, deletion, business fields) is never among the columns written here. What a record asks
+-- for in on_save is done when its message is new: see MessageRecord in lambdas/protocol.ts. Returns how many records
+-- there were.
 create or replace function turnkeep.save_messages(p_records jsonb) returns integer
 language plpgsql as $$
 declare
   v_tenant record;
+  v_new uuid[];
+  v_counted jsonb;
 begin
   -- Row-level security holds here too: one tenant at a time is set and can be written.
   for v_tenant in
-    select r ->> 'company_id' as company_id, r ->> 'platform' as platform, jsonb_agg(r) as records
+    select r ->> 'company_id' as company_id, r ->> 'platform' as platform, jsonb_agg(r) as records,
+      jsonb_agg(r - '{content,metadata,sources}'::text[]) filter (where r ? 'on_save') as asking
     from jsonb_array_elements(p_records) r group by 1, 2 order by 1, 2
   loop
     perform turnkeep.set_tenant(v_tenant.company_id, v_tenant.platform);
 
-    insert into public.chat_messages as saved (id, company_id, platform, session_id, thread_id, role, content, content_key,
+    with written as (insert into public.chat_messages as saved (id, company_id, platform, session_id, thread_id, role, content, content_key,
       token_count, response_time_ms, model, status, sources, metadata, parent_message_id, sequence_number, created_at)
     -- One statement cannot touch a row twice, so a message that is in the batch twice is reduced here.
     select distinct on (r.id) r.id, v_tenant.company_id, v_tenant.platform, r.session_id, r.thread_id, r.role, r.content,
@@ -62,20 +66,48 @@ begin
       response_time_ms = excluded.response_time_ms, model = excluded.model, status = excluded.status,
       sources = excluded.sources, metadata = excluded.metadata, updated_at = now()
     where turnkeep.version_rank(excluded.status, excluded.content, excluded.content_key)
-      > turnkeep.version_rank(saved.status, saved.content, saved.content_key);
+      > turnkeep.version_rank(saved.status, saved.content, saved.content_key)
+    returning saved.id, saved.xmax = 0 as is_new) -- Zero: nothing was there to be locked.
+    select array_agg(w.id) filter (where w.is_new) into v_new from written w;
+
+    -- How many of the new ones nobody has counted yet, by session.
+    select coalesce(jsonb_object_agg(c.session_id, c.messages), '{}') into v_counted from (
+      select r.session_id, count(distinct r.id) as messages
+      from jsonb_to_recordset(v_tenant.asking) as r (id uuid, session_id uuid) join unnest(v_new) as n (id) on n.id = r.id
+      group by 1
+    ) c;
 
     insert into public.tenants (company_id, platform) values (v_tenant.company_id, v_tenant.platform) on conflict do nothing;
 
     -- A message is activity: it carries the session's clock forward, never back. A message that arrives before its
     -- session's own row makes one.
-    insert into public.chat_sessions as session (id, company_id, platform, user_id, created_at, last_active_at, expires_at, message_count)
-    select r.session_id, v_tenant.company_id, v_tenant.platform, min(r.user_id), min(r.created_at), max(r.created_at),
-      max(r.created_at) + interval '24 hours', count(distinct r.id)
-    from jsonb_to_recordset(v_tenant.records) as r (id uuid, session_id uuid, user_id text, created_at timestamptz)
+    insert into public.chat_sessions as session (id, company_id, platform, user_id, channel, title, created_at, last_active_at,
+      expires_at, message_count)
+    select r.session_id, v_tenant.company_id, v_tenant.platform, min(r.user_id), min(r.on_save ->> 'channel'),
+      (array_agg(r.on_save ->> 'title' order by r.created_at) filter (where r.on_save ->> 'title' is not null))[1],
+      min(r.created_at), max(r.created_at), max(r.created_at) + interval '24 hours', count(distinct r.id)
+    from jsonb_to_recordset(v_tenant.records) as r (id uuid, session_id uuid, user_id text, created_at timestamptz, on_save jsonb)
     group by r.session_id order by r.session_id
     on conflict (company_id, platform, id) do update
-    set last_active_at = excluded.last_active_at, expires_at = excluded.expires_at
-    where excluded.last_active_at > session.last_active_at;
+    set last_active_at = greatest(session.last_active_at, excluded.last_active_at),
+      expires_at = greatest(session.expires_at, excluded.expires_at), title = coalesce(session.title, excluded.title),
+      message_count = session.message_count + coalesce((v_counted ->> session.id::text)::integer, 0)
+    where excluded.last_active_at > session.last_active_at or v_counted ? session.id::text;
+
+    insert into public.idempotency_keys (company_id, platform, user_id, key, body_hash, session_id, user_message_id, message_id)
+    select v_tenant.company_id, v_tenant.platform, c.caller, c.key, c.body_hash, r.session_id, r.id, c.message_id
+    from jsonb_to_recordset(v_tenant.asking) as r (id uuid, session_id uuid, on_save jsonb),
+      jsonb_to_record(r.on_save -> 'claim') as c (caller text, key text, body_hash text, message_id uuid)
+    where r.on_save ? 'claim'
+    on conflict do nothing;
+
+    perform turnkeep.audit_other(v_tenant.company_id, v_tenant.platform, r.on_save -> 'audit', r.on_save -> 'audit' ->> 'action',
+      r.user_id, r.session_id, r.id)
+    from (
+      select distinct on (r.id) r.* from jsonb_to_recordset(v_tenant.asking)
+        as r (id uuid, session_id uuid, user_id text, on_save jsonb) join unnest(v_new) as n (id) on n.id = r.id
+      where r.on_save ? 'audit'
+    ) r;
 
     perform turnkeep.sweep_turns(v_tenant.company_id, v_tenant.platform);
   end loop;

@@ -1,9 +1,13 @@
--- Everywhere below p_owner is the only user whose sessions will do, or null for anybody's in the tenant.
+-- Everywhere below p_caller is {user_id, role}: a user's own sessions will do, anybody's in the tenant for agents and
+-- admins. What those read and change of others is recorded here, in the same transaction (audit.sql).
 
-create or replace function turnkeep.create_session(p_company_id text, p_platform text, p_session jsonb) returns setof public.chat_sessions
+create or replace function turnkeep.create_session(p_company_id text, p_platform text, p_caller jsonb, p_session jsonb)
+returns setof public.chat_sessions
 language plpgsql as $$
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
+  perform turnkeep.audit_other(
+    p_company_id, p_platform, p_caller, 'session.created', p_session ->> 'user_id', (p_session ->> 'id')::uuid);
   insert into public.tenants (company_id, platform) values (p_company_id, p_platform) on conflict do nothing;
   return query
     insert into public.chat_sessions (id, company_id, platform, user_id, channel, title, metadata)
@@ -12,23 +16,33 @@ begin
     returning *;
 end $$;
 
-create or replace function turnkeep.get_session(p_company_id text, p_platform text, p_owner text, p_id uuid) returns setof public.chat_sessions
-language plpgsql stable as $$
+create or replace function turnkeep.get_session(p_company_id text, p_platform text, p_caller jsonb, p_id uuid) returns setof public.chat_sessions
+language plpgsql as $$
+declare
+  v_session public.chat_sessions;
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
-  return query
-    select s.* from public.chat_sessions s
-    where s.company_id = p_company_id and s.platform = p_platform and s.id = p_id and s.deleted_at is null
-      and s.user_id = coalesce(p_owner, s.user_id);
+  select * into v_session from public.chat_sessions s
+  where s.company_id = p_company_id and s.platform = p_platform and s.id = p_id and s.deleted_at is null
+    and turnkeep.may_act_for(p_caller, s.user_id);
+  if found then
+    perform turnkeep.audit_other(p_company_id, p_platform, p_caller, 'session.read', v_session.user_id, p_id);
+    return next v_session;
+  end if;
 end $$;
 
--- Newest activity first, after the place (p_before_active, p_before_id) when that is given.
-create or replace function turnkeep.list_sessions(p_company_id text, p_platform text, p_owner text, p_active boolean,
+-- Sessions of p_owner (null: of everybody in the tenant, which is for agents and admins), newest activity first, after
+-- the place (p_before_active, p_before_id) when that is given.
+create or replace function turnkeep.list_sessions(p_company_id text, p_platform text, p_caller jsonb, p_owner text, p_active boolean,
   p_before_active timestamptz, p_before_id uuid, p_limit integer)
 returns setof public.chat_sessions
-language plpgsql stable as $$
+language plpgsql as $$
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
+  if not turnkeep.may_act_for(p_caller, p_owner) then
+    return;
+  end if;
+  perform turnkeep.audit_other(p_company_id, p_platform, p_caller, 'sessions.listed', p_owner);
   return query
     select s.* from public.chat_sessions s
     where s.company_id = p_company_id and s.platform = p_platform and s.deleted_at is null
@@ -39,32 +53,50 @@ begin
 end $$;
 
 -- p_changes holds only the columns to change; null clears one.
-create or replace function turnkeep.change_session(p_company_id text, p_platform text, p_owner text, p_id uuid, p_changes jsonb)
+create or replace function turnkeep.change_session(p_company_id text, p_platform text, p_caller jsonb, p_id uuid, p_changes jsonb)
 returns setof public.chat_sessions
 language plpgsql as $$
-begin
-  perform turnkeep.set_tenant(p_company_id, p_platform);
-  return query
-    update public.chat_sessions s
-    set (title, metadata, inquiry_category, satisfaction_score, resolution_status, priority, follow_up_needed, business_impact, updated_at) = (
-      select c.title, c.metadata, c.inquiry_category, c.satisfaction_score, c.resolution_status, c.priority,
-        c.follow_up_needed, c.business_impact, now()
-      from jsonb_populate_record(s, p_changes) c
-    )
-    where s.company_id = p_company_id and s.platform = p_platform and s.id = p_id and s.deleted_at is null
-      and s.user_id = coalesce(p_owner, s.user_id)
-    returning s.*;
-end $$;
-
--- Ends a session for good; with p_purge it also disappears from every read. Repeating it changes nothing.
-create or replace function turnkeep.end_session(p_company_id text, p_platform text, p_owner text, p_id uuid, p_purge boolean) returns boolean
-language plpgsql as $$
+declare
+  v_session public.chat_sessions;
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
   update public.chat_sessions s
+  set (title, metadata, inquiry_category, satisfaction_score, resolution_status, priority, follow_up_needed, business_impact, updated_at) = (
+    select c.title, c.metadata, c.inquiry_category, c.satisfaction_score, c.resolution_status, c.priority,
+      c.follow_up_needed, c.business_impact, now()
+    from jsonb_populate_record(s, p_changes) c
+  )
+  where s.company_id = p_company_id and s.platform = p_platform and s.id = p_id and s.deleted_at is null
+    and turnkeep.may_act_for(p_caller, s.user_id)
+  returning s.* into v_session;
+  if found then
+    perform turnkeep.audit_other(p_company_id, p_platform, p_caller, 'session.changed', v_session.user_id, p_id,
+      p_fields => array(select jsonb_object_keys(p_changes) order by 1));
+    return next v_session;
+  end if;
+end $$;
+
+-- Ends a session for good; with p_purge it also disappears from every read. Repeating it changes nothing. Recorded
+-- whoever does it, once.
+create or replace function turnkeep.end_session(p_company_id text, p_platform text, p_caller jsonb, p_id uuid, p_purge boolean) returns boolean
+language plpgsql as $$
+declare
+  v_session public.chat_sessions;
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  select * into v_session from public.chat_sessions s
+  where s.company_id = p_company_id and s.platform = p_platform and s.id = p_id and s.deleted_at is null
+    and turnkeep.may_act_for(p_caller, s.user_id) for update;
+  if not found then
+    return false;
+  end if;
+  if p_purge or v_session.ended_at is null then
+    perform turnkeep.audit(p_company_id, p_platform, p_caller,
+      case when p_purge then 'session.purged' else 'session.ended' end, v_session.user_id, p_id);
+  end if;
+  update public.chat_sessions s
   set is_active = false, ended_at = coalesce(s.ended_at, now()), updated_at = now(),
     deleted_at = case when p_purge then now() end
-  where s.company_id = p_company_id and s.platform = p_platform and s.id = p_id and s.deleted_at is null
-    and s.user_id = coalesce(p_owner, s.user_id);
-  return found;
+  where s.company_id = p_company_id and s.platform = p_platform and s.id = p_id;
+  return true;
 end $$;

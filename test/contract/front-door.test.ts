@@ -54,6 +54,7 @@ beforeAll(async () => {
     runtimeApi: api,
     issuer: await createDevIssuer(),
     pageDir: join(directory, 'page'),
+    originSecret: () => 'the secret',
   })
   child = await startFunctions()
 })
@@ -145,6 +146,12 @@ test('a function gets a request in payload format 2.0', async () => {
     isBase64Encoded: false,
   })
   expect(event.headers).not.toHaveProperty('cookie')
+})
+
+test('a function is told who the client is, whatever the client says', async () => {
+  const headers = { 'X-Turnkeep-Origin': 'guessed', 'X-Turnkeep-Viewer': ['203.0.113.1', '203.0.113.2'] }
+  const event = await eventOf({ method: 'GET', path: '/api/x', headers })
+  expect(event.headers).toMatchObject({ 'x-turnkeep-origin': 'the secret', 'x-turnkeep-viewer': '127.0.0.1' })
 })
 
 test('a body that is not text travels as base64', async () => {

@@ -280,10 +280,12 @@ describe('the model’s key', () => {
   }
 
   async function answer(baseUrl: string, apiKey: () => Promise<string>) {
-    const options = { model: 'm', answerTokens: 0, firstTokenMs: 5_000, silenceMs: 5_000 }
-    const model = openChatModel({ baseUrl, apiKey, ...options })
+    const model = openChatModel({ baseUrl, apiKey, firstTokenMs: 5_000, silenceMs: 5_000 })
     const parts = await Array.fromAsync(
-      model.stream([{ role: 'user', content: 'a question' }], new AbortController().signal),
+      model.stream(
+        { model: 'm', messages: [{ role: 'user', content: 'a question' }], answerTokens: 0 },
+        new AbortController().signal,
+      ),
     )
     return parts.map((part) => (part.type === 'text' ? part.content : part.type))
   }

@@ -259,6 +259,7 @@ describe('a login with a password, on a server that asks for it', () => {
 
   test('reads no tenant that is not set, also past the operations', async () => {
     await as(FIRST).callFor({ companyId: 'acme', platform: 'web' }, 'create_session', [
+      { jsonb: { user_id: 'u1', role: 'user' } },
       { jsonb: { id: crypto.randomUUID(), user_id: 'u1', metadata: {} } },
     ])
     expect(await as(FIRST).execute('select count(*)::int as n from chat_sessions')).toEqual([{ n: 0 }])

@@ -103,6 +103,65 @@ onBothEngines('saving', (engine) => {
     for (const [company, rows] of expected) expect(await rowsOf(company)).toEqual(rows)
   })
 
+  test('does once what a record asks for, in any order and any repetition', async () => {
+    const company_id = 'asking'
+    const session_id = uuidv7()
+    const id = uuidv7()
+    const claim = { caller: 'u1', key: 'k', body_hash: 'h', message_id: id }
+    const audit = { user_id: 'agent', role: 'agent', action: 'question.asked' } as const
+    const question = record({
+      company_id,
+      session_id,
+      on_save: { count: true, title: '제목', channel: 'web', claim, audit },
+    })
+    const answer = record({
+      company_id,
+      session_id,
+      id,
+      role: 'assistant',
+      parent_message_id: question.id,
+      sequence_number: 2,
+      on_save: { count: true },
+    })
+    const better = { ...answer, content: `${answer.content} und mehr` }
+    for (const batch of [[answer], [question, answer], [question], [better], [better, question]])
+      expect(await save(batch)).toEqual([])
+    const [row] = await database.inTenant(
+      company_id,
+      `select (select jsonb_agg(jsonb_build_object('count', message_count, 'title', title)) from chat_sessions) as sessions,
+         (select jsonb_agg(to_jsonb(k) - 'created_at') from idempotency_keys k) as keys,
+         (select jsonb_agg(jsonb_build_object('actor', actor_id, 'action', action, 'user', user_id, 'message', message_id))
+           from audit_log) as audit`,
+    )
+    expect(row).toEqual({
+      sessions: [{ count: 2, title: '제목' }],
+      keys: [
+        {
+          company_id,
+          platform: 'web',
+          user_id: 'u1',
+          key: 'k',
+          body_hash: 'h',
+          session_id,
+          user_message_id: question.id,
+          message_id: id,
+        },
+      ],
+      audit: [{ actor: 'agent', action: 'question.asked', user: 'u1', message: question.id }],
+    })
+  })
+
+  test('counts only what nobody has counted', async () => {
+    const company_id = 'counting'
+    const [question, answer, ...more] = conversation(4, { company_id })
+    if (!question || !answer) throw new Error('no conversation')
+    await save([question])
+    await save([answer, ...more.map((one) => ({ ...one, on_save: { count: true } as const }))])
+    expect(await database.inTenant(company_id, 'select message_count from chat_sessions')).toEqual([
+      { message_count: 3 },
+    ])
+  })
+
   test('of several versions of a message the better one stays, whatever comes first', async () => {
     const versions = (['interrupted', 'stopped', 'complete'] as const).map((status) => ({
       status,
@@ -187,7 +246,7 @@ onBothEngines('saving', (engine) => {
     const [session] = await database.app.callFor<Record<string, string>>(
       { companyId: 'activity', platform: 'web' },
       'get_session',
-      [{ text: 'owner' }, { uuid: session_id }],
+      [{ jsonb: { user_id: 'owner', role: 'user' } }, { uuid: session_id }],
     )
     expect(session).toMatchObject({ user_id: 'owner' })
     expect(session?.last_active_at).toContain('2026-01-03')

@@ -1,16 +1,24 @@
 import { v7 as uuidv7 } from 'uuid'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import type { MessageRecord } from '../../lambdas/protocol.ts'
+import type { LimitCheck, MessageRecord } from '../../lambdas/protocol.ts'
 import type { Argument } from '../../lambdas/services/database.ts'
+import { openPostgresLimiter } from '../../lambdas/services/postgres-limiter.ts'
 import { onBothEngines, startTestDatabase, type TestDatabase } from '../harness/database.ts'
 import { record } from '../harness/records.ts'
 
 const ACME = { companyId: 'acme', platform: 'web' }
+/** Who may touch anybody's in its tenant. */
+const ADMIN = { jsonb: { user_id: 'admin', role: 'admin' } }
 const OTHERS = [
   { companyId: 'other', platform: 'web' },
   { companyId: 'acme', platform: 'app' },
   { companyId: "acme' or '1'='1", platform: 'web' },
   { companyId: '', platform: '' },
+]
+
+const checksOf = (tenant: typeof ACME): LimitCheck[] => [
+  { kind: 'user', tenant, key: 'u1', limit: 10, windowSeconds: 3_600 },
+  { kind: 'tenant', tenant, key: '', limit: 10, windowSeconds: 3_600 },
 ]
 
 onBothEngines('a tenant', (engine) => {
@@ -37,6 +45,13 @@ onBothEngines('a tenant', (engine) => {
       { jsonb: [{ first: 0, events: [{ type: 'token', content: 'secret' }] }] },
     ])
     await database.app.call('save_messages', [{ jsonb: [question, answer] }])
+    await openPostgresLimiter(database.app).admit(checksOf(ACME))
+    await database.app.callFor(ACME, 'change_tenant', [
+      ADMIN,
+      { jsonb: { systemPrompt: 'secret' } },
+      { integer: null },
+    ])
+    await database.app.callFor(ACME, 'get_session', [ADMIN, { uuid: sessionId }])
   })
   afterAll(() => database.close())
 
@@ -69,7 +84,10 @@ onBothEngines('a tenant', (engine) => {
          (select jsonb_agg(m order by id) from chat_messages m) as messages,
          (select jsonb_agg(t order by message_id) from chat_turns t) as turns,
          (select jsonb_agg(e order by first_event_id) from chat_reply_events e) as events,
-         (select jsonb_agg(k) from idempotency_keys k) as keys`,
+         (select jsonb_agg(k) from idempotency_keys k) as keys,
+         (select jsonb_agg(l order by l.kind, l.key) from rate_limits l) as limits,
+         (select jsonb_agg(s) from tenant_settings s) as settings,
+         (select jsonb_agg(a order by a.at, a.id) from audit_log a) as audit`,
     )
     for (const rows of Object.values(all ?? {})) expect(rows).not.toBeNull()
     return all
@@ -87,7 +105,7 @@ onBothEngines('a tenant', (engine) => {
       gets: [{ held: false, stop_requested: false }],
     }),
     change_session: () => ({
-      args: [{ text: null }, { uuid: sessionId }, { jsonb: { title: 'stolen' } }],
+      args: [ADMIN, { uuid: sessionId }, { jsonb: { title: 'stolen' } }],
       gets: [],
     }),
     close_turn: () => ({
@@ -95,25 +113,31 @@ onBothEngines('a tenant', (engine) => {
       gets: [{ close_turn: null }],
     }),
     delete_message: () => ({
-      args: [{ text: null }, { uuid: answer.id }],
+      args: [ADMIN, { uuid: answer.id }],
       gets: [{ delete_message: false }],
     }),
     end_session: () => ({
-      args: [{ text: null }, { uuid: sessionId }, { boolean: true }],
+      args: [ADMIN, { uuid: sessionId }, { boolean: true }],
       gets: [{ end_session: false }],
     }),
+    find_key: () => ({ args: [{ text: 'u1' }, { text: 'k' }], gets: [] }),
     finish_turn: () => ({
       args: [{ uuid: running }, { integer: 1 }, { integer: 9 }, { jsonb: {} }],
       gets: [{ finish_turn: false }],
     }),
-    get_session: () => ({ args: [{ text: null }, { uuid: sessionId }], gets: [] }),
+    get_session: () => ({ args: [ADMIN, { uuid: sessionId }], gets: [] }),
+    get_tenant: () => ({ args: [], gets: [] }),
     leave_feedback: () => ({
-      args: [{ text: null }, { uuid: answer.id }, { integer: 1 }, { text: null }],
+      args: [ADMIN, { uuid: answer.id }, { integer: 1 }, { text: null }],
       gets: [{ leave_feedback: false }],
+    }),
+    list_audit: () => ({
+      args: [{ text: 'u1' }, { timestamptz: null }, { uuid: null }, { integer: 100 }],
+      gets: [],
     }),
     list_messages: () => ({
       args: [
-        { text: null },
+        ADMIN,
         { uuid: sessionId },
         { text: null },
         { boolean: false },
@@ -125,8 +149,31 @@ onBothEngines('a tenant', (engine) => {
       gets: [],
     }),
     list_sessions: () => ({
-      args: [{ text: null }, { boolean: null }, { timestamptz: null }, { uuid: null }, { integer: 100 }],
+      args: [
+        { jsonb: { user_id: 'u1', role: 'user' } },
+        { text: 'u1' },
+        { boolean: null },
+        { timestamptz: null },
+        { uuid: null },
+        { integer: 100 },
+      ],
       gets: [],
+    }),
+    load_session: () => ({
+      args: [
+        {
+          jsonb: {
+            session_id: sessionId,
+            thread_id: 'main',
+            from: answer.id,
+            named: true,
+            owner: 'u1',
+            count: 9,
+            bytes: 9,
+          },
+        },
+      ],
+      gets: [{ kind: 'refused', body: expect.stringContaining('invalid_request') }],
     }),
     read_reply: () => ({
       args: [{ text: null }, { uuid: running }, { integer: -1 }, { integer: 100_000 }],
@@ -153,7 +200,13 @@ onBothEngines('a tenant', (engine) => {
   // These take no tenant as an argument of a stranger, make something new, or are parts of others; tried below. Those
   // of logins concern no tenant: logins.test.ts.
   const others = [
+    'admit',
+    'audit',
+    'audit_other',
+    'audit_reply',
+    'chain',
     'change_other_login',
+    'change_tenant',
     'count_users',
     'create_session',
     'ensure_saved',
@@ -161,17 +214,25 @@ onBothEngines('a tenant', (engine) => {
     'has_lapsed',
     'history',
     'lapsed_turns',
+    'limit_checks',
+    'lock_limit',
     'login_stands',
+    'may_act_for',
     'may_touch',
     'newest_answer',
     'open_turn',
+    'open_within_limits',
     'save_messages',
+    'seconds_until',
     'set_login',
     'set_tenant',
+    'settings_of',
     'sweep_turns',
+    'touched_message',
     'unfinished_turns',
     'unsaved_message',
     'version_rank',
+    'with_own_limits',
   ]
 
   test('has an attempt for every operation', async () => {
@@ -201,6 +262,51 @@ onBothEngines('a tenant', (engine) => {
       const own = await open(stranger, { session_id: uuidv7(), key: 'k', body_hash: 'other', caller: 'u1' })
       expect(own[0]?.kind).toBe('turn')
     }
+    expect(await everything()).toEqual(before)
+  })
+
+  test('is told nothing of another’s session by its id, and cannot make it', async () => {
+    const before = await everything()
+    const wanted = {
+      session_id: sessionId,
+      thread_id: 'main',
+      from: null,
+      named: false,
+      owner: 'u1',
+      count: 9,
+      bytes: 9,
+    }
+    for (const stranger of OTHERS.slice(0, 3))
+      expect(await database.app.callFor(stranger, 'load_session', [{ jsonb: wanted }])).toEqual([
+        { kind: 'refused', body: expect.stringContaining('not_found') },
+      ])
+    expect(await everything()).toEqual(before)
+  })
+
+  test('changes settings of its own only, and its turns are opened with its own', async () => {
+    const before = await everything()
+    const stranger = { companyId: 'other', platform: 'web' }
+    const change = [ADMIN, { jsonb: { systemPrompt: 'mine' } }, { integer: null }]
+    expect(await database.app.callFor(stranger, 'change_tenant', change)).toMatchObject([{ version: 1 }])
+    expect(await everything()).toEqual(before)
+    const rows = await open(stranger, { session_id: uuidv7() })
+    expect(rows.find(({ kind }) => kind === 'settings')?.body).toBe('{"systemPrompt": "mine"}')
+  })
+
+  test('has limits of its own: another’s requests use up nothing of them', async () => {
+    const before = await everything()
+    for (const stranger of OTHERS.slice(0, 3))
+      for (const { remaining } of await openPostgresLimiter(database.app).admit(checksOf(stranger)))
+        expect(remaining).toBe(9)
+    expect(await everything()).toEqual(before)
+  })
+
+  test('records what it does in its own audit log', async () => {
+    const before = await everything()
+    const args = [ADMIN, { text: 'reply.read' }, { text: 'u1' }, { uuid: running }]
+    expect(await database.app.callFor(OTHERS[1] ?? ACME, 'audit_reply', args)).toEqual([
+      { audit_reply: true },
+    ])
     expect(await everything()).toEqual(before)
   })
 
@@ -243,6 +349,9 @@ onBothEngines('a tenant', (engine) => {
       'chat_reply_events',
       'idempotency_keys',
       'tenants',
+      'tenant_settings',
+      'audit_log',
+      'rate_limits',
     ]) {
       expect(await database.app.execute(`select count(*)::int as n from ${table}`)).toEqual([{ n: 0 }])
       expect(await database.inTenant('nobody', `select count(*)::int as n from ${table}`)).toEqual([{ n: 0 }])
@@ -261,8 +370,7 @@ onBothEngines('a tenant', (engine) => {
   test('does not stay set for the next caller of the same connection', async () => {
     await Promise.all(
       Array.from({ length: 40 }, async (_, index) => {
-        if (index % 2 === 0)
-          await database.app.callFor(ACME, 'get_session', [{ text: null }, { uuid: sessionId }])
+        if (index % 2 === 0) await database.app.callFor(ACME, 'get_session', [ADMIN, { uuid: sessionId }])
         else
           expect(await database.app.execute('select count(*)::int as n from chat_messages')).toEqual([
             { n: 0 },

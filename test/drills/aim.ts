@@ -25,7 +25,7 @@ export function createTracker(question: string): (passage: Passage) => boolean {
   const marks = new Set([`«${nameOf(question)}»`])
   return ({ operation, text }) => {
     const isOurs = [...marks].some((mark) => text.includes(mark))
-    if (isOurs && operation === 'open_turn') for (const id of text.match(UUID) ?? []) marks.add(id)
+    if (isOurs && operation === 'open_within_limits') for (const id of text.match(UUID) ?? []) marks.add(id)
     return isOurs
   }
 }

@@ -64,7 +64,7 @@ function freezeAt(question: string, stage: (typeof stages)[number]) {
   let count = 0
   cloud.proxy.decide = async (passage: Passage): Promise<Fate> => {
     if (!isOurs(passage)) return 'pass'
-    if (passage.operation === 'open_turn') {
+    if (passage.operation === 'open_within_limits') {
       writersDoor.shut() // It has what it is to work on.
       othersDoor.open()
     }

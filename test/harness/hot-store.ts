@@ -3,6 +3,7 @@ import { v7 as uuidv7 } from 'uuid'
 import { expect } from 'vitest'
 import type { MessageRecord, NumberedEvent, ReplyEvent, Tenant } from '../../lambdas/protocol.ts'
 import { answerRecord, placeOf } from '../../lambdas/replies/records.ts'
+import type { Database } from '../../lambdas/services/database.ts'
 import type {
   EventBatch,
   HotStore,
@@ -11,8 +12,15 @@ import type {
   TurnLease,
   TurnRequest,
 } from '../../lambdas/services/hot-store.ts'
+import { openPhaseOneHotStore } from '../../lambdas/services/phase-one-hot-store.ts'
+import { openPhaseTwoHotStore } from '../../lambdas/services/phase-two-hot-store.ts'
 import { openPostgresHotStore } from '../../lambdas/services/postgres-hot-store.ts'
+import { openSessionSource } from '../../lambdas/services/postgres-session-source.ts'
+import { openValkey, type Valkey, type ValkeyOptions } from '../../lambdas/services/valkey.ts'
+import { openValkeyHotStore } from '../../lambdas/services/valkey-hot-store.ts'
 import { type Engine, startTestDatabase } from './database.ts'
+import { type RedisAccess, whyNoRedis } from './redis.ts'
+import { type RedisKind, sharedRedis } from './shared-redis.ts'
 
 /** What happens to sessions and messages beside the hot store, as the rest of the product does it. */
 export interface Surroundings {
@@ -41,35 +49,100 @@ export interface BackEnd {
   start(): Promise<StartedBackEnd>
 }
 
+/** Who may touch anybody's. */
+const ADMIN = { user_id: 'admin', role: 'admin' }
+
+/** What of the rest of the product stands in Postgres, told to the hot store as the functions tell it. */
+function surroundings(app: Database, told: HotStore): Surroundings {
+  const endSession = async (tenant: Tenant, id: string, purge: boolean) => {
+    await told.settle(tenant, { sessionId: id })
+    const args = [{ jsonb: ADMIN }, { uuid: id }, { boolean: purge }]
+    expect(await app.callFor(tenant, 'end_session', args)).toEqual([{ end_session: true }])
+    await told.sessionEnded(tenant, id, { purge })
+  }
+  return {
+    endSession: (tenant, id) => endSession(tenant, id, false),
+    purgeSession: (tenant, id) => endSession(tenant, id, true),
+    deleteMessage: async (tenant, id) => {
+      await told.settle(tenant, { messageId: id })
+      const rows = await app.callFor(tenant, 'delete_message', [{ jsonb: ADMIN }, { uuid: id }])
+      expect(rows).toEqual([{ delete_message: true }])
+      await told.messageDeleted(tenant, id)
+    },
+    save: async (records) => {
+      await app.call('save_messages', [{ jsonb: [...records] }])
+      await told.saved(records)
+    },
+  }
+}
+
+const ANY = { leaseSeconds: 60, historyMessages: 5 }
+
 /** As the functions use it: through the Data API, with the login that owns nothing. */
 const postgres = (name: string, engine: Engine): BackEnd => ({
   name,
   start: async () => {
-    const database = await startTestDatabase(engine, 'hot_store')
-    const { app } = database
-    const endSession = async (tenant: Tenant, id: string, purge: boolean) => {
-      const args = [{ text: null }, { uuid: id }, { boolean: purge }]
-      expect(await app.callFor(tenant, 'end_session', args)).toEqual([{ end_session: true }])
+    const { app, close } = await startTestDatabase(engine, 'hot_store')
+    const open = (options: HotStoreOptions) => openPostgresHotStore(app, options)
+    return { open, ...surroundings(app, open(ANY)), close }
+  },
+})
+
+/** Valkey and Postgres together, one of them for new turns. */
+const together = (name: string, kind: RedisKind, openTogether: typeof openPhaseTwoHotStore): BackEnd => ({
+  name,
+  skip: whyNoRedis,
+  start: async () => {
+    const [{ app, close }, redis] = await Promise.all([
+      startTestDatabase('real', 'hot_store'),
+      sharedRedis(kind),
+    ])
+    const connections: Valkey[] = []
+    const open = (options: HotStoreOptions) => {
+      const connection = openValkey({
+        ...valkeyOptions(redis),
+        commandMs: PATIENCE_MS,
+        connectMs: PATIENCE_MS,
+      })
+      connections.push(connection)
+      const source = openSessionSource(app, {
+        save: async (records) => {
+          await app.call('save_messages', [{ jsonb: [...records] }])
+        },
+      })
+      return openTogether({
+        valkey: openValkeyHotStore(connection, source, options),
+        postgres: openPostgresHotStore(app, options),
+        count: () => undefined,
+      })
     }
     return {
-      open: (options) => openPostgresHotStore(app, options),
-      endSession: (tenant, id) => endSession(tenant, id, false),
-      purgeSession: (tenant, id) => endSession(tenant, id, true),
-      deleteMessage: async (tenant, id) => {
-        const rows = await app.callFor(tenant, 'delete_message', [{ text: null }, { uuid: id }])
-        expect(rows).toEqual([{ delete_message: true }])
+      open,
+      ...surroundings(app, open(ANY)),
+      close: async () => {
+        await Promise.all(connections.map((connection) => connection.close()))
+        await close()
       },
-      save: async (records) => {
-        await app.call('save_messages', [{ jsonb: [...records] }])
-      },
-      close: database.close,
     }
   },
+})
+
+/** On a machine with much else to do. */
+const PATIENCE_MS = 5_000
+
+export const valkeyOptions = ({ endpoints, cluster, tls, login }: RedisAccess): ValkeyOptions => ({
+  endpoints,
+  cluster,
+  tls,
+  ...(login ? { username: login.username, password: async () => login.password } : {}),
 })
 
 export const backEnds: BackEnd[] = [
   postgres('embedded Postgres', 'embedded'),
   postgres('real Postgres', 'real'),
+  together('a single Valkey', 'single', openPhaseTwoHotStore),
+  together('a Valkey cluster with TLS and logins', 'cluster', openPhaseTwoHotStore),
+  together('Postgres beside a Valkey that is being left', 'single', openPhaseOneHotStore),
 ]
 
 /** A tenant that no other test has. */

@@ -23,6 +23,9 @@ const PSEUDO: Record<string, string> = {
 /** What `Ref` and `Fn::GetAtt` give, by the type of the resource. */
 const types: Record<string, (name: string) => Record<string, string>> = {
   'AWS::CloudFront::Distribution': (name) => ({ Ref: name, Id: name, DomainName: `${name}.cloudfront.net` }),
+  'AWS::CloudFront::Function': (name) => ({
+    FunctionARN: `arn:aws:cloudfront::${ACCOUNT}:function/${name}`,
+  }),
   'AWS::CloudFront::OriginAccessControl': (name) => ({ Id: name }),
   'AWS::CloudFront::ResponseHeadersPolicy': (name) => ({ Ref: name }),
   'AWS::Cognito::UserPool': (name) => ({

@@ -27,7 +27,9 @@ const parts: Record<string, string> = {
     from pg_class c join pg_namespace n on n.oid = c.relnamespace
     where ${OURS} and c.relrowsecurity order by c.relname`,
   policies: `
-    select format('create policy %I on %I using %s;', p.polname, c.relname, pg_get_expr(p.polqual, p.polrelid)) as line
+    select format('create policy %I on %I%s%s%s;', p.polname, c.relname,
+      case p.polcmd when 'r' then ' for select' when 'a' then ' for insert' when 'w' then ' for update' when 'd' then ' for delete' else '' end,
+      ' using ' || pg_get_expr(p.polqual, p.polrelid), ' with check ' || pg_get_expr(p.polwithcheck, p.polrelid)) as line
     from pg_policy p join pg_class c on c.oid = p.polrelid order by c.relname, p.polname`,
   operations: `
     select format('-- %s(%s) returns %s', p.proname, pg_get_function_identity_arguments(p.oid), pg_get_function_result(p.oid)) as line

@@ -3,10 +3,12 @@ import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { resolve } from 'node:path'
 import pg from 'pg'
+import { describe } from 'vitest'
 import { type Cloud, type CloudOptions, startCloud } from '../../local/cloud/cloud.ts'
 import { type ApiClient, clientOf, type Identity } from './client.ts'
 import { createDatabase, startPostgresServer } from './postgres-server.ts'
 import { record } from './recorded-calls.ts'
+import { type Redis, redisAvailable, startRedis, whyNoRedis } from './redis.ts'
 
 const FUNCTIONS = resolve(import.meta.dirname, '../../local/functions/main.ts')
 
@@ -16,6 +18,8 @@ export interface TurnkeepOptions extends CloudOptions {
   /** Variables of the functions that differ from the local ones; some can be known only when the cloud is there. */
   environment?: Record<string, string> | ((cloud: Cloud) => Promise<Record<string, string>>)
   name?: string
+  /** Phase 2 on this one, which must be nobody else's; true: on one of its own. */
+  valkey?: Redis | boolean
   /** How the functions are hosted; absent: all of them in one process. */
   host?: Host
 }
@@ -33,6 +37,8 @@ export interface HostProcess {
 
 export interface Turnkeep {
   cloud: Cloud
+  /** Phase 2 only. */
+  redis: Redis | undefined
   address: string
   /** Makes calls as this user; company `acme` and platform `web` unless told otherwise. */
   as(identity?: Partial<Identity>): ApiClient
@@ -49,13 +55,31 @@ export interface Turnkeep {
   /** SIGKILL, as a crash of Lambda is; a new process takes over unless told not to. */
   killFunctions(options?: { restart?: boolean }): Promise<void>
   startFunctions(environment?: Record<string, string>): Promise<ChildProcess>
+  /** As a deployment does: new ones with other variables take over, and the old ones end what they do. */
+  switchFunctions(environment: Record<string, string>): Promise<void>
   close(): Promise<void>
+}
+
+/** The same tests in phase 1, and in phase 2 where there is a server for it. */
+export function inBothPhases(title: string, tests: (phase: { valkey: boolean }) => void): void {
+  describe(`${title}, phase 1`, () => tests({ valkey: false }))
+  const without = redisAvailable ? '' : ` (${whyNoRedis})`
+  describe.skipIf(!redisAvailable)(`${title}, phase 2${without}`, () => tests({ valkey: true }))
 }
 
 export const ACME = { companyId: 'acme', platform: 'web' }
 
 export async function startTurnkeep(options: TurnkeepOptions = {}): Promise<Turnkeep> {
-  const { on = 'postgres', environment = {}, name = 'turnkeep', host = oneProcess, ...cloudOptions } = options
+  const {
+    on = 'postgres',
+    environment = {},
+    name = 'turnkeep',
+    host = oneProcess,
+    valkey = false,
+    ...cloudOptions
+  } = options
+  const ownRedis = valkey === true ? await startRedis('single') : undefined
+  const redis = typeof valkey === 'object' ? valkey : ownRedis
   const server = on === 'postgres' && !options.databaseUrl ? await startPostgresServer() : undefined
   const databaseUrl = options.databaseUrl ?? (server && (await createDatabase(server.url, name)))
   const cloud = await startCloud({
@@ -63,6 +87,7 @@ export async function startTurnkeep(options: TurnkeepOptions = {}): Promise<Turn
     gate: record,
     ...cloudOptions,
     ...(databaseUrl ? { databaseUrl } : {}),
+    ...(redis ? { valkeyUrl: `redis://127.0.0.1:${redis.nodes[0].port}` } : {}),
   })
   const variables = typeof environment === 'function' ? await environment(cloud) : environment
   const children = new Set<ChildProcess>()
@@ -85,7 +110,7 @@ export async function startTurnkeep(options: TurnkeepOptions = {}): Promise<Turn
     })
   }
   const startFunctions = async (more: Record<string, string> = {}): Promise<ChildProcess> => {
-    const processes = host(cloud, { ...cloud.functionEnvironment, ...variables, ...more })
+    const processes = host(cloud, { ...cloud.functionEnvironment, ...UNLIMITED, ...variables, ...more })
     const ended = processes.map(watch)
     for (const end of ended) end.catch(() => undefined)
     await Promise.race([Promise.all(processes.map(({ polling }) => polling)), ...ended])
@@ -102,6 +127,7 @@ export async function startTurnkeep(options: TurnkeepOptions = {}): Promise<Turn
   await cloud.open()
   return {
     cloud,
+    redis,
     address: cloud.address,
     as: (identity = {}) => clientOf(cloud.address, { ...ACME, userId: 'u1', role: 'user', ...identity }),
     rows: (sql, tenant = ACME) => query(cloud, databaseUrl, sql, tenant),
@@ -109,6 +135,15 @@ export async function startTurnkeep(options: TurnkeepOptions = {}): Promise<Turn
     functions: () => current,
     output: () => output,
     startFunctions,
+    switchFunctions: async (variables) => {
+      const old = current
+      current = await startFunctions(variables)
+      const idle = new Promise<void>((resolve) => {
+        old.on('message', ({ type }: { type?: string }) => type === 'idle' && resolve())
+      })
+      old.send({ type: 'drain' })
+      await idle
+    },
     killFunctions: async ({ restart = true } = {}) => {
       await end(current)
       if (restart) current = await startFunctions()
@@ -117,9 +152,13 @@ export async function startTurnkeep(options: TurnkeepOptions = {}): Promise<Turn
       await Promise.all([...children].map(end))
       await cloud.close()
       await server?.close()
+      await ownRedis?.close()
     },
   }
 }
+
+/** Tests ask more often than people do; those of the limits set their own. */
+const UNLIMITED = { RATE_LIMIT_USER: '1000000', RATE_LIMIT_TENANT: '1000000', RATE_LIMIT_ADDRESS: '1000000' }
 
 /** Enough for the error that a process ended with. */
 const TOLD_OF_OUTPUT = 2_000

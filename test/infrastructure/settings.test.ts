@@ -58,10 +58,6 @@ test.each<[SettingsInput, string]>([
   [databaseWith({ backupDays: 0 }), 'database.backupDays must be 1 to 35'],
   [devWith({ phase: 2 }), 'cache is missing: phase 2 needs one'],
   [
-    devWith({ cache: { maxGigabytes: 1, maxEcpuPerSecond: 1_000, snapshotDays: 0 } }),
-    'cache has no use in phase 1',
-  ],
-  [
     devWith({ answers: { systemPrompt: '말'.repeat(700) } }),
     'answers.systemPrompt must be at most 2,000 bytes',
   ],

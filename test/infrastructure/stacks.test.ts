@@ -34,6 +34,7 @@ beforeAll(() => {
       certificateArn: 'arn:aws:acm:us-east-1:111122223333:certificate/11111111-2222-3333-4444-555555555555',
     },
     webAclArn: 'arn:aws:wafv2:us-east-1:111122223333:global/webacl/all/11111111-2222-3333-4444-555555555555',
+    model: { ...environments.prod.model, allowed: ['model-b', 'model-c'] },
     answers: { systemPrompt: 'Be brief.', historyMessages: 10 },
     watchedWords: [],
     database: { ...environments.prod.database, restored: RESTORED },
@@ -259,11 +260,29 @@ describe.each(NAMES)('%s', (name) => {
         CachePolicyId: '4135ea2d-6df8-44a3-9df3-4b5a84be39ad', // AWS's CachingDisabled
         OriginRequestPolicyId: 'b689b0a8-53d0-40ab-baf2-68738e2966ac', // AllViewerExceptHostHeader
         ViewerProtocolPolicy: 'https-only',
+        FunctionAssociations: [{ EventType: 'viewer-request' }],
       })
     const functions = DistributionConfig.Origins.filter(({ CustomOriginConfig }) => CustomOriginConfig)
     expect(functions).toHaveLength(2)
     for (const { CustomOriginConfig } of functions)
       expect(CustomOriginConfig).toMatchObject({ OriginReadTimeout: 120, OriginProtocolPolicy: 'https-only' })
+  })
+
+  test('the functions are told who the viewer is, over whatever it says itself', () => {
+    const { FunctionCode, FunctionConfig } = one(name, 'service', 'AWS::CloudFront::Function') as {
+      FunctionCode: string
+      FunctionConfig: { Runtime: string }
+    }
+    expect(FunctionConfig.Runtime).toBe('cloudfront-js-2.0')
+    const run = new Function('event', `${FunctionCode}; return handler(event)`)
+    const headers = {
+      'x-turnkeep-viewer': { value: '203.0.113.1', multiValue: [{ value: '203.0.113.1' }] },
+      authorization: { value: 'Bearer a' },
+    }
+    expect(run({ viewer: { ip: '198.51.100.7' }, request: { uri: '/api/sessions', headers } })).toEqual({
+      uri: '/api/sessions',
+      headers: { 'x-turnkeep-viewer': { value: '198.51.100.7' }, authorization: { value: 'Bearer a' } },
+    })
   })
 
   test('users of the pool are invited, and cannot say themselves which tenant they belong to', () => {
@@ -383,6 +402,28 @@ describe('everything that is optional', () => {
     expect(text(one(OPTIONS, 'data', 'AWS::ElastiCache::User'))).not.toContain('Passwords')
   })
 
+  test('in phase 2 those who open, read, save and rescue turns are told of the cache, and may connect to it', () => {
+    const { service } = environment(OPTIONS)
+    const told = ofType(service, 'AWS::Lambda::Function').flatMap(({ properties }) => {
+      const { Variables = {} } = (properties.Environment ?? {}) as { Variables?: Record<string, unknown> }
+      return 'VALKEY_URL' in Variables ? [Variables] : []
+    })
+    expect(told).toHaveLength(4)
+    for (const variables of told)
+      expect(variables).toMatchObject({ HOT_STORE: 'valkey', VALKEY_CACHE_NAME: expect.anything() })
+    const statements = ofType(service, 'AWS::IAM::Policy').flatMap(
+      ({ properties }) => (properties.PolicyDocument as unknown as { Statement: object[] }).Statement,
+    )
+    const connects = statements.filter((one) => text(one).includes('elasticache:'))
+    expect(connects).toHaveLength(4)
+    for (const statement of connects)
+      expect(statement).toMatchObject({
+        Effect: 'Allow',
+        Action: 'elasticache:Connect',
+        Resource: [expect.anything(), expect.anything()],
+      })
+  })
+
   test('a restored cluster takes the place of the stack’s own for every function, and the old one stays', () => {
     const { data, service } = environment(OPTIONS)
     const clusters = ofType(service, 'AWS::Lambda::Function').flatMap(({ properties }) => {
@@ -435,12 +476,20 @@ describe('everything that is optional', () => {
     expect(environment(OPTIONS).service.Outputs?.Url?.Value).toBe('https://chat.example.com')
   })
 
-  test('what the settings say of answers reaches the function that gives them', () => {
-    const [chat] = ofType(environment(OPTIONS).service, 'AWS::Lambda::Function').filter(
-      ({ properties }) => properties.Description === 'Turnkeep: chat',
-    )
-    expect(chat?.properties.Environment).toMatchObject({
-      Variables: { SYSTEM_PROMPT: 'Be brief.', HISTORY_MESSAGES: '10', WATCHED_WORDS: ',' },
-    })
+  test('what the settings say of answers reaches the function that gives them, and the one that tells admins', () => {
+    for (const name of ['chat', 'api']) {
+      const [found] = ofType(environment(OPTIONS).service, 'AWS::Lambda::Function').filter(
+        ({ properties }) => properties.Description === `Turnkeep: ${name}`,
+      )
+      expect(found?.properties.Environment).toMatchObject({
+        Variables: {
+          CHAT_MODEL: environments.prod.model.name,
+          ALLOWED_MODELS: 'model-b,model-c',
+          SYSTEM_PROMPT: 'Be brief.',
+          HISTORY_MESSAGES: '10',
+          WATCHED_WORDS: ',',
+        },
+      })
+    }
   })
 })

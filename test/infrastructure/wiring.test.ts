@@ -161,6 +161,15 @@ describe.each(hostings)('the bundles on %s', (hosting) => {
     expect((await deployed.as({ userId: 'after' }).ask('hello')).terminal?.type).toBe('done')
   })
 
+  test('know their clients by what the distribution says, and count those without a token', async () => {
+    const answer = await fetch(`${deployed.address}/api/sessions`, {
+      headers: { 'x-forwarded-for': '203.0.113.1' },
+    })
+    expect(answer.status).toBe(401)
+    expect(answer.headers.get('x-ratelimit-limit')).not.toBeNull()
+    expect(answer.headers.get('x-ratelimit-remaining')).not.toBe(answer.headers.get('x-ratelimit-limit'))
+  })
+
   test('ask, each of them, for nothing that their roles do not allow', ({ skip }) => {
     skip(isSelected(), 'not all of what they do was done')
     expect(new Set(deployed.asked.map((call) => call.function))).toEqual(
@@ -176,9 +185,9 @@ describe.each(hostings)('the bundles on %s', (hosting) => {
     deployed.enforce(withStatements(policies, 'api', lacking))
     try {
       expect((await deployed.as().call('GET', '/api/sessions')).status).toBe(500)
-      expect(deployed.refused).toMatchObject([
-        { call: { function: 'api', action: 'rds-data:ExecuteStatement' } },
-      ])
+      // Once for the limits, without which it goes on, and once for what was asked.
+      const call = { function: 'api', action: 'rds-data:ExecuteStatement' }
+      expect(deployed.refused).toMatchObject([{ call }, { call }])
     } finally {
       deployed.enforce(policies)
     }

@@ -15,8 +15,9 @@ test('everything that is missing or wrong is named at once', () => {
 })
 
 test('what is not asked for may be missing, and what is absent has its default', () => {
-  expect(readConfig(['historyMessages', 'systemPrompt'], {})).toEqual({
+  expect(readConfig(['historyMessages', 'authJwksUrl', 'allowedModels'], {})).toEqual({
     historyMessages: 5,
-    systemPrompt: undefined,
+    authJwksUrl: undefined,
+    allowedModels: [],
   })
 })

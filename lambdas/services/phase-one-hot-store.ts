@@ -1,0 +1,134 @@
+/**
+ * The hot store while the phase is being switched, in either direction: turns are opened in Postgres, and a cache is
+ * there that may still hold some. What a session has in Valkey alone comes to Postgres before a turn is opened there;
+ * turns that run in Valkey are ended there. Valkey being away harms nothing that was promised: the queue has it, too.
+ */
+import type { Count, Tenant } from '../protocol.ts'
+import type { HotStore, LapsedTurn } from './hot-store.ts'
+import { refuse } from './postgres-hot-store.ts'
+import { Unreachable } from './valkey.ts'
+import type { LeftTurn, ValkeyHotStore } from './valkey-hot-store.ts'
+
+interface Stores {
+  postgres: HotStore
+  valkey: ValkeyHotStore
+  count: Count
+}
+
+const nameOf = ({ companyId, platform }: Tenant, messageId: string): string =>
+  JSON.stringify([companyId, platform, messageId])
+
+/** A turn in the way, as opening in one store would say it. */
+function inTheWay(
+  left: readonly LeftTurn[],
+  isInTheWay: (turn: LeftTurn) => boolean,
+  isRefused: (turn: LeftTurn) => boolean,
+): LapsedTurn | undefined {
+  const turn = left.filter(isInTheWay).sort((a, b) => b.leaseLeftMs - a.leaseLeftMs)[0]
+  if (turn === undefined) return undefined
+  if (turn.leaseLeftMs <= 0) return { outcome: 'lapsed', messageId: turn.messageId }
+  if (isRefused(turn)) throw refuse({ code: 'reply_in_progress', message_id: turn.messageId })
+  return undefined
+}
+
+export function openPhaseOneHotStore({ postgres, valkey, count }: Stores): HotStore {
+  /** Turns in Valkey that this instance has taken over. */
+  const inValkey = new Set<string>()
+  const writtenIn = (tenant: Tenant, messageId: string): HotStore =>
+    inValkey.has(nameOf(tenant, messageId)) ? valkey : postgres
+
+  /** What Valkey says, or that it cannot be reached. */
+  async function ifReachable<Result>(work: Promise<Result>, otherwise: Result): Promise<Result> {
+    try {
+      return await work
+    } catch (error) {
+      if (!(error instanceof Unreachable)) throw error
+      count('CacheUnreachable')
+      return otherwise
+    }
+  }
+
+  return {
+    leaseSeconds: postgres.leaseSeconds,
+    paceMs: postgres.paceMs,
+
+    async openTurn(request) {
+      const claimed = await ifReachable(valkey.findClaim(request), undefined)
+      if (claimed) return claimed
+      if (!request.sessionIsNew) {
+        const { tenant, sessionId, threadId, parentMessageId } = request
+        const left = await ifReachable(valkey.leave(tenant, { sessionId, threadId }), [])
+        const lapsed = inTheWay(
+          left,
+          ({ messageId }) => parentMessageId === undefined || messageId === parentMessageId,
+          () => parentMessageId === undefined,
+        )
+        if (lapsed) return lapsed
+      }
+      return postgres.openTurn(request)
+    },
+
+    async reopenTurn(request) {
+      const { tenant, target } = request
+      const left = await ifReachable(valkey.leave(tenant, { messageId: target }), [])
+      const lapsed = inTheWay(
+        left,
+        ({ messageId, questionId }) => messageId === target || questionId === target,
+        () => true,
+      )
+      return lapsed ?? postgres.reopenTurn(request)
+    },
+
+    append: (lease, batches) => writtenIn(lease.tenant, lease.messageId).append(lease, batches),
+    close: (lease, batches, answer) => writtenIn(lease.tenant, lease.messageId).close(lease, batches, answer),
+
+    async finish(lease, terminal) {
+      const finished = await writtenIn(lease.tenant, lease.messageId).finish(lease, terminal)
+      if (finished) inValkey.delete(nameOf(lease.tenant, lease.messageId))
+      return finished
+    },
+
+    async takeOver(tenant, messageId) {
+      const taken = await postgres.takeOver(tenant, messageId)
+      if (taken) return taken
+      const other = await ifReachable(valkey.takeOver(tenant, messageId), undefined)
+      if (other) inValkey.add(nameOf(tenant, messageId))
+      return other
+    },
+
+    async readLog(tenant, ownedBy, messageId, after) {
+      const stores = inValkey.has(nameOf(tenant, messageId)) ? [valkey, postgres] : [postgres, valkey]
+      for (const store of stores) {
+        const page = await store.readLog(tenant, ownedBy, messageId, after)
+        if (page) return page
+      }
+      return undefined
+    },
+
+    // Valkey first: Postgres says of an answer that only its message is left where its turn runs in Valkey.
+    requestStop: async (tenant, ownedBy, messageId) =>
+      (await ifReachable(valkey.requestStop(tenant, ownedBy, messageId), undefined)) ??
+      postgres.requestStop(tenant, ownedBy, messageId),
+
+    async unfinished(watched) {
+      const { unfinished, unknown } = await valkey.look(watched)
+      return unknown.length === 0 ? unfinished : [...unfinished, ...(await postgres.unfinished(unknown))]
+    },
+
+    lapsed: async (limit) => [
+      ...(await postgres.lapsed(limit)),
+      ...(await ifReachable(valkey.lapsed(limit), [])),
+    ],
+
+    async readTurn(tenant, questionId, answerId) {
+      await ifReachable(valkey.readTurn(tenant, questionId, answerId), undefined)
+      return postgres.readTurn(tenant, questionId, answerId)
+    },
+
+    settle: (tenant, of) => ifReachable(valkey.settle(tenant, of), undefined),
+    saved: (records) => ifReachable(valkey.saved(records), undefined),
+    sessionEnded: (tenant, sessionId, options) =>
+      ifReachable(valkey.sessionEnded(tenant, sessionId, options), undefined),
+    messageDeleted: (tenant, messageId) => ifReachable(valkey.messageDeleted(tenant, messageId), undefined),
+  }
+}

@@ -1,0 +1,146 @@
+/**
+ * The hot store as phase 2 has it: Valkey for turns, and Postgres where Valkey cannot be reached or does not know a
+ * turn, since it was opened there in phase 1 or while Valkey was away. An answer stays in the store that it began in.
+ */
+import type { Admission, Count, Tenant } from '../protocol.ts'
+import type { HotStore } from './hot-store.ts'
+import type { Limiter } from './limiter.ts'
+import { Unreachable } from './valkey.ts'
+import type { ValkeyHotStore } from './valkey-hot-store.ts'
+
+interface Stores {
+  valkey: ValkeyHotStore
+  postgres: HotStore
+  /** Absent: nobody is limited. */
+  limiter?: Limiter
+  count: Count
+}
+
+interface Opening {
+  tenant: Tenant
+  messageId: string
+  admission?: Admission
+}
+
+const nameOf = ({ companyId, platform }: Tenant, messageId: string): string =>
+  JSON.stringify([companyId, platform, messageId])
+
+/** More turns than an instance writes at once; one that its writer has lost is forgotten some time. */
+const MOST_TURNS = 10_000
+
+export function openPhaseTwoHotStore({ valkey, postgres, limiter, count }: Stores): HotStore {
+  /** Turns that this instance writes in Postgres. */
+  const inPostgres = new Set<string>()
+  const stays = (tenant: Tenant, messageId: string): void => {
+    inPostgres.add(nameOf(tenant, messageId))
+    const [oldest] = inPostgres
+    if (inPostgres.size > MOST_TURNS && oldest !== undefined) inPostgres.delete(oldest)
+  }
+  const writtenIn = (tenant: Tenant, messageId: string): HotStore =>
+    inPostgres.has(nameOf(tenant, messageId)) ? postgres : valkey
+
+  /** Requests that were let through and come again, because a turn was in their way. */
+  const admitted = new WeakSet<Admission>()
+  /** Before the turn is opened; a limiter that cannot be reached lets everybody through. */
+  async function admit(admission: Admission | undefined): Promise<void> {
+    if (admission === undefined || limiter === undefined || admitted.has(admission)) return
+    const states = await limiter.admit(admission.checks).catch(() => undefined)
+    admitted.add(admission)
+    if (states === undefined) count('LimitsUnchecked')
+    else admission.settle(states)
+  }
+
+  /** Opens in Valkey, or in Postgres where Valkey cannot be reached. */
+  async function open<Request extends Opening, Result extends { outcome: string }>(
+    { admission, ...request }: Request,
+    ask: (store: HotStore, request: Omit<Request, 'admission'>) => Promise<Result>,
+  ): Promise<Result> {
+    await admit(admission)
+    const { tenant, messageId } = request
+    try {
+      return await ask(valkey, request)
+    } catch (error) {
+      if (!(error instanceof Unreachable)) throw error
+      count('CacheUnreachable')
+      const turn = await ask(postgres, request)
+      if (turn.outcome === 'opened') stays(tenant, messageId)
+      return turn
+    }
+  }
+
+  /** The first store that knows. Throws where none does and one of them could not be asked. */
+  async function either<Result>(
+    ask: (store: HotStore) => Promise<Result | undefined>,
+  ): Promise<Result | undefined> {
+    let unreachable: unknown
+    try {
+      const found = await ask(valkey)
+      if (found !== undefined) return found
+    } catch (error) {
+      if (!(error instanceof Unreachable)) throw error
+      unreachable = error
+    }
+    const found = await ask(postgres)
+    if (found === undefined && unreachable !== undefined) throw unreachable
+    return found
+  }
+
+  /** What stands in Valkey alone is in the queue, too: without Valkey it comes from there. */
+  const ifReachable = (error: unknown): void => {
+    if (!(error instanceof Unreachable)) throw error
+    count('CacheUnreachable')
+  }
+
+  return {
+    leaseSeconds: valkey.leaseSeconds,
+    paceMs: valkey.paceMs,
+
+    openTurn: (request) => open(request, (store, turn) => store.openTurn(turn)),
+    reopenTurn: (request) => open(request, (store, turn) => store.reopenTurn(turn)),
+    append: (lease, batches) => writtenIn(lease.tenant, lease.messageId).append(lease, batches),
+    close: (lease, batches, answer) => writtenIn(lease.tenant, lease.messageId).close(lease, batches, answer),
+
+    async finish(lease, terminal) {
+      const finished = await writtenIn(lease.tenant, lease.messageId).finish(lease, terminal)
+      if (finished) inPostgres.delete(nameOf(lease.tenant, lease.messageId))
+      return finished
+    },
+
+    async takeOver(tenant, messageId) {
+      const taken = await valkey.takeOver(tenant, messageId)
+      if (taken) return taken
+      const { unknown } = await valkey.look([{ ...tenant, messageId }])
+      if (unknown.length === 0) return undefined
+      const turn = await postgres.takeOver(tenant, messageId)
+      if (turn) stays(tenant, messageId)
+      return turn
+    },
+
+    readLog: (tenant, ownedBy, messageId, after) =>
+      inPostgres.has(nameOf(tenant, messageId))
+        ? postgres.readLog(tenant, ownedBy, messageId, after)
+        : either((store) => store.readLog(tenant, ownedBy, messageId, after)),
+    requestStop: (tenant, ownedBy, messageId) =>
+      either((store) => store.requestStop(tenant, ownedBy, messageId)),
+
+    async unfinished(watched) {
+      const { unfinished, unknown } = await valkey.look(watched)
+      return unknown.length === 0 ? unfinished : [...unfinished, ...(await postgres.unfinished(unknown))]
+    },
+
+    async lapsed(limit) {
+      const found = await Promise.allSettled([valkey.lapsed(limit), postgres.lapsed(limit)])
+      const [first, second] = found
+      if (first.status === 'rejected' && second.status === 'rejected') throw first.reason
+      return found.flatMap((result) => (result.status === 'fulfilled' ? result.value : []))
+    },
+
+    readTurn: (tenant, questionId, answerId) =>
+      either((store) => store.readTurn(tenant, questionId, answerId)),
+
+    settle: (tenant, of) => valkey.settle(tenant, of).catch(ifReachable),
+    saved: (records) => valkey.saved(records).catch(ifReachable),
+    sessionEnded: (tenant, sessionId, options) => valkey.sessionEnded(tenant, sessionId, options),
+    messageDeleted: (tenant, messageId) => valkey.messageDeleted(tenant, messageId),
+  }
+}

@@ -1,0 +1,129 @@
+/** What the hot store of phase 2 asks Postgres for when it does not know something itself. */
+import type { ErrorCode, MessageRecord, OwnSettings, Tenant } from '../protocol.ts'
+import type { Database } from './database.ts'
+import type { StoredMessage } from './hot-store.ts'
+
+/** Text of one response: the Data API's holds 1 MiB, and JSON within JSON may take twice the text. */
+const RESPONSE_BYTES = 400_000
+
+export interface SessionWanted {
+  sessionId: string
+  threadId: string
+  /** The only user whose session will do; null: anybody's. */
+  ownedBy: string | null
+  /** A message that must be there; null: the newest answer will do. */
+  from: string | null
+  /** A client named it as a parent, or as what to answer again. */
+  named: boolean
+  /** Makes the session if it is not there. */
+  make: { owner: string; channel: string | null; title: string } | undefined
+  /** Messages to load. */
+  count: number
+}
+
+export interface LoadedSession {
+  outcome: 'loaded'
+  userId: string
+  created: boolean
+  /** It was there, and had been used within a day. */
+  known: boolean
+  messageCount: number
+  newest: { id: string; at: number } | undefined
+  messages: (MessageRecord & { is_deleted: boolean })[]
+}
+
+export interface Refusal {
+  outcome: 'refused'
+  code: ErrorCode
+  messageId: string | undefined
+}
+
+export interface Claim {
+  bodyHash: string
+  sessionId: string
+  userMessageId: string
+  messageId: string
+}
+
+export interface SessionSource {
+  load(
+    tenant: Tenant,
+    wanted: SessionWanted,
+  ): Promise<LoadedSession | Refusal | { outcome: 'lapsed'; messageId: string }>
+  /** The turn that a caller's key named, however long ago. */
+  findClaim(tenant: Tenant, caller: string, key: string): Promise<Claim | undefined>
+  /** Saves records before the queue does. */
+  save(records: readonly MessageRecord[]): Promise<void>
+  findMessage(tenant: Tenant, messageId: string): Promise<StoredMessage | undefined>
+  settings(tenant: Tenant): Promise<OwnSettings>
+}
+
+export function openSessionSource(
+  database: Database,
+  { save }: { save: (records: readonly MessageRecord[]) => Promise<void> },
+): SessionSource {
+  return {
+    save,
+
+    async load(tenant, wanted) {
+      const rows = await database.callFor<{ kind: string; body: string }>(tenant, 'load_session', [
+        {
+          jsonb: {
+            session_id: wanted.sessionId,
+            thread_id: wanted.threadId,
+            owned_by: wanted.ownedBy,
+            from: wanted.from,
+            named: wanted.named,
+            ...wanted.make,
+            count: wanted.count,
+            bytes: RESPONSE_BYTES / 2, // Of each of the two lines of messages.
+          },
+        },
+      ])
+      const [first, ...others] = rows.map(({ kind, body }) => ({ kind, ...JSON.parse(body) }))
+      if (first?.kind === 'lapsed') return { outcome: 'lapsed', messageId: first.message_id }
+      if (first?.kind !== 'session')
+        return { outcome: 'refused', code: first?.code ?? 'not_found', messageId: first?.message_id }
+      return {
+        outcome: 'loaded',
+        userId: first.user_id,
+        created: first.created,
+        known: first.known,
+        messageCount: first.message_count,
+        newest: first.newest_id === null ? undefined : { id: first.newest_id, at: first.newest_at },
+        messages: others.map(({ kind: _, ...message }) => ({ ...message, user_id: first.user_id })),
+      }
+    },
+
+    async findClaim(tenant, caller, key) {
+      const [row] = await database.callFor<{
+        body_hash: string
+        session_id: string
+        user_message_id: string
+        message_id: string
+      }>(tenant, 'find_key', [{ text: caller }, { text: key }])
+      return (
+        row && {
+          bodyHash: row.body_hash,
+          sessionId: row.session_id,
+          userMessageId: row.user_message_id,
+          messageId: row.message_id,
+        }
+      )
+    },
+
+    async findMessage(tenant, messageId) {
+      const rows = await database.callFor<{ kind: string; body: string }>(tenant, 'read_turn', [
+        { uuid: messageId },
+        { uuid: messageId },
+      ])
+      const found = rows.find(({ kind }) => kind === 'question')
+      return found && JSON.parse(found.body)
+    },
+
+    async settings(tenant) {
+      const [row] = await database.callFor<{ settings: string }>(tenant, 'get_tenant', [])
+      return row === undefined ? {} : JSON.parse(row.settings)
+    },
+  }
+}

@@ -1,0 +1,65 @@
+/** Puts together what an environment with a cache needs. Loaded there alone: the client is as large as one of the SDK. */
+import type { Count, MessageRecord } from '../protocol.ts'
+import { type Database, openRole } from './database.ts'
+import { elastiCachePassword } from './elasticache-token.ts'
+import type { HotStore } from './hot-store.ts'
+import type { Limiter } from './limiter.ts'
+import { openPhaseOneHotStore } from './phase-one-hot-store.ts'
+import { openPhaseTwoHotStore } from './phase-two-hot-store.ts'
+import { openSessionSource } from './postgres-session-source.ts'
+import { openValkey, type Valkey } from './valkey.ts'
+import { openValkeyHotStore } from './valkey-hot-store.ts'
+
+interface Options {
+  hotStore: 'postgres' | 'valkey'
+  leaseSeconds: number
+  historyMessages: number
+  valkeyUrl: string
+  valkeyCluster: boolean
+  valkeyCacheName: string | undefined
+}
+
+interface Services {
+  database: Database
+  save: (records: readonly MessageRecord[]) => Promise<void>
+  limiter?: Limiter
+  count: Count
+  postgres: HotStore
+}
+
+const DEFAULT_PORT = 6379
+
+/** A password for each connection, signed with the credentials of the function's role. */
+function passwordOfRole(cacheName: string, userId: string): () => Promise<string> {
+  const { region, credentials } = openRole()
+  return async () => elastiCachePassword({ cacheName, userId, region: await region() }, credentials)()
+}
+
+export function connect({
+  valkeyUrl,
+  valkeyCluster,
+  valkeyCacheName,
+}: Pick<Options, 'valkeyUrl' | 'valkeyCluster' | 'valkeyCacheName'>): Valkey {
+  const { protocol, hostname, port, username, password } = new URL(valkeyUrl)
+  const name = decodeURIComponent(username)
+  const secret = decodeURIComponent(password)
+  return openValkey({
+    endpoints: [{ host: hostname, port: Number(port || DEFAULT_PORT) }],
+    cluster: valkeyCluster,
+    tls: protocol === 'rediss:',
+    ...(name !== '' && { username: name }),
+    ...(valkeyCacheName !== undefined
+      ? { password: passwordOfRole(valkeyCacheName, name) }
+      : secret !== '' && { password: async () => secret }),
+  })
+}
+
+export function openWithValkey(options: Options, services: Services): HotStore {
+  const valkey = openValkeyHotStore(connect(options), openSessionSource(services.database, services), {
+    ...options,
+    count: services.count,
+  })
+  return options.hotStore === 'valkey'
+    ? openPhaseTwoHotStore({ ...services, valkey })
+    : openPhaseOneHotStore({ ...services, valkey })
+}

@@ -1,0 +1,45 @@
+/** Which settings act: the environment's, and over them what the tenant has set. */
+import type { OwnSettings, TenantSettings } from '../protocol.ts'
+
+export interface TenantDefaults {
+  settings: TenantSettings
+  /** What a tenant may choose from; the default is one of them. */
+  models: readonly string[]
+}
+
+/** What the environment's variables say, of those that a tenant may override. */
+interface Environment {
+  allowedModels: readonly string[]
+  answerTokens: number
+  chatModel: string
+  historyMessages: number
+  historyTokens: number
+  systemPrompt: string
+  watchedWords: string[]
+  rateLimitUser: number
+  rateLimitTenant: number
+}
+
+export const defaultsOf = (environment: Environment): TenantDefaults => ({
+  settings: {
+    model: environment.chatModel,
+    systemPrompt: environment.systemPrompt,
+    historyMessages: environment.historyMessages,
+    historyTokens: environment.historyTokens,
+    answerTokens: environment.answerTokens,
+    watchedWords: environment.watchedWords,
+    userRequestsPerMinute: environment.rateLimitUser,
+    tenantRequestsPerMinute: environment.rateLimitTenant,
+  },
+  models: [...new Set([environment.chatModel, ...environment.allowedModels])],
+})
+
+/** What the environment does not allow any more, a model or so many requests, gives way to what it does. */
+export function effectiveSettings({ settings, models }: TenantDefaults, own: OwnSettings): TenantSettings {
+  const chosen = { ...settings, ...own }
+  return {
+    ...chosen,
+    model: models.includes(chosen.model) ? chosen.model : settings.model,
+    tenantRequestsPerMinute: Math.min(chosen.tenantRequestsPerMinute, settings.tenantRequestsPerMinute),
+  }
+}
