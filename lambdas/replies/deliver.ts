@@ -22,7 +22,11 @@ export interface DeliverServices extends RescueServices {
  * How long a message waits when Postgres cannot be reached: a quarter of its age, so that an outage of any length is
  * over for it soon after it is over; and few enough times in the 7 days below for the queue's 1,000 receives.
  */
-const waitSeconds = (ageMs: number): number => Math.min(Math.max(2, Math.ceil(ageMs / 4_000)), 900)
+const MAX_WAIT_SECONDS = 900
+const waitSeconds = (ageMs: number): number =>
+  Math.min(Math.max(2, Math.ceil(ageMs / 4_000)), MAX_WAIT_SECONDS)
+/** A watch comes back after the records that waited with it: what they save is what it would rescue. */
+const WATCH_BEHIND_SECONDS = 4
 /** SQS forgets after 14 days; halfway there a record moves to the spool, where it keeps. */
 const SPOOL_AFTER_MS = 7 * 24 * 3_600_000
 
@@ -66,6 +70,7 @@ export async function deliver(
           byId,
           watches.map(({ delivery }) => delivery.id),
           log,
+          WATCH_BEHIND_SECONDS,
         )
       : []),
   ]
@@ -163,6 +168,7 @@ async function wait(
   byId: Map<string, Delivery>,
   ids: readonly string[],
   log: Log,
+  moreSeconds = 0,
 ): Promise<string[]> {
   const waiting: Delivery[] = []
   for (const id of ids) {
@@ -173,7 +179,7 @@ async function wait(
   }
   const postponed = waiting.map((delivery) => ({
     delivery,
-    seconds: waitSeconds(Date.now() - delivery.sentAt),
+    seconds: Math.min(waitSeconds(Date.now() - delivery.sentAt) + moreSeconds, MAX_WAIT_SECONDS),
   }))
   await desk.postpone(postponed).catch((error) => log.warn('messages not postponed', { error }))
   return waiting.map(({ id }) => id)

@@ -61,6 +61,7 @@ const LEAST_KEPT = 20
 /** As long as a turn that nobody ends: the queue's 14 days and one. */
 const KEPT_MS = 15 * 86_400_000
 const DAY_MS = 86_400_000
+const HOUR_MS = 3_600_000
 /** Loading is tried again where the session changed meanwhile. */
 const MAX_ATTEMPTS = 8
 
@@ -123,6 +124,8 @@ function bounded<Value>() {
   const values = new Map<string, Value>()
   return {
     get: (key: string) => values.get(key),
+    has: (key: string) => values.has(key),
+    delete: (key: string) => values.delete(key),
     set: (key: string, value: Value) => {
       values.delete(key)
       values.set(key, value)
@@ -139,6 +142,17 @@ const toArgs = (batches: readonly EventBatch[]): Argument[] =>
   batches
     .filter(({ events }) => events.length > 0)
     .flatMap(({ first, events }) => [first, events.length, pack(events)])
+
+/**
+ * Whether a key may have been used before the day that the cache remembers. A UUID of version 7, as the page makes them,
+ * says when it was made; any other may be of any age.
+ */
+function mayBeOld(key: string): boolean {
+  if (!/^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/i.test(key)) return true
+  const age = Date.now() - Number.parseInt(key.slice(0, 8) + key.slice(9, 13), 16)
+  // A clock that is wrong by hours does not count.
+  return age < -HOUR_MS || age > DAY_MS - HOUR_MS
+}
 
 /** Users may act on their own only; what others do in their sessions is recorded. */
 const auditOf = (asker: Actor | undefined, action: string): Pick<OnSave, 'audit'> =>
@@ -206,7 +220,7 @@ export function openValkeyHotStore(
   const places = bounded<Place>()
   const settings = bounded<{ own: OwnSettings; at: number }>()
   /** Turns that this instance writes. Of these it knows that they were there. */
-  const writing = new Map<string, Place>()
+  const writing = bounded<Place>()
 
   // ------------------------------------------------------------ places
 
@@ -446,6 +460,10 @@ export function openValkeyHotStore(
   }
 
   async function olderClaim(tenant: Tenant, caller: string, key: string): Promise<Claim | undefined> {
+    return mayBeOld(key) ? savedClaim(tenant, caller, key) : undefined
+  }
+
+  async function savedClaim(tenant: Tenant, caller: string, key: string): Promise<Claim | undefined> {
     try {
       return await within(KEY_PATIENCE_MS, source.findClaim(tenant, caller, key))
     } catch {
@@ -485,7 +503,8 @@ export function openValkeyHotStore(
       const other: Claim = JSON.parse(standing)
       if (await isOpen(tenant, other)) return toClaimed(other, bodyHash)
       if (age > CLAIM_ABANDONED_MS) {
-        const older = await olderClaim(tenant, caller, key)
+        // The cache may have forgotten the turn, and not the claim.
+        const older = await savedClaim(tenant, caller, key)
         if (older) return toClaimed(older, bodyHash)
         await valkey.run(keyScripts.release, [name], [standing])
       } else await sleep(CLAIM_LOOK_MS)

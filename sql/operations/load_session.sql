@@ -47,15 +47,22 @@ begin
   select * into v_session from public.chat_sessions s
   where s.company_id = p_company_id and s.platform = p_platform and s.id = v_session_id;
   if not found and p_request ->> 'owner' is not null then
-    if v_from is not null then
+    begin
+      insert into public.chat_sessions (id, company_id, platform, user_id, channel, title)
+      values (v_session_id, p_company_id, p_platform, p_request ->> 'owner', p_request ->> 'channel', p_request ->> 'title')
+      on conflict do nothing;
+      v_created := found;
+      -- Only the insert tells whether the id is another tenant's. A message cannot be in a session that was not there.
+      if v_created and v_from is not null then
+        raise exception using errcode = 'TK001', message = 'invalid_request';
+      end if;
+    exception when sqlstate 'TK001' then
       return query select 'refused', '{"code": "invalid_request", "field": "parentMessageId"}'::jsonb;
       return;
+    end;
+    if v_created then
+      insert into public.tenants (company_id, platform) values (p_company_id, p_platform) on conflict do nothing;
     end if;
-    insert into public.tenants (company_id, platform) values (p_company_id, p_platform) on conflict do nothing;
-    insert into public.chat_sessions (id, company_id, platform, user_id, channel, title)
-    values (v_session_id, p_company_id, p_platform, p_request ->> 'owner', p_request ->> 'channel', p_request ->> 'title')
-    on conflict do nothing;
-    v_created := found;
     select * into v_session from public.chat_sessions s
     where s.company_id = p_company_id and s.platform = p_platform and s.id = v_session_id;
   end if;

@@ -84,13 +84,16 @@ begin
     insert into public.chat_sessions as session (id, company_id, platform, user_id, channel, title, created_at, last_active_at,
       expires_at, message_count)
     select r.session_id, v_tenant.company_id, v_tenant.platform, min(r.user_id), min(r.on_save ->> 'channel'),
-      (array_agg(r.on_save ->> 'title' order by r.created_at) filter (where r.on_save ->> 'title' is not null))[1],
+      -- Records come in any order: the first question's title, and not the first one's to come.
+      (array_agg(r.on_save ->> 'title' order by r.created_at)
+        filter (where r.sequence_number = 1 and r.on_save ->> 'title' is not null))[1],
       min(r.created_at), max(r.created_at), max(r.created_at) + interval '24 hours', count(distinct r.id)
-    from jsonb_to_recordset(v_tenant.records) as r (id uuid, session_id uuid, user_id text, created_at timestamptz, on_save jsonb)
+    from jsonb_to_recordset(v_tenant.records) as r (id uuid, session_id uuid, user_id text, created_at timestamptz, sequence_number integer, on_save jsonb)
     group by r.session_id order by r.session_id
     on conflict (company_id, platform, id) do update
     set last_active_at = greatest(session.last_active_at, excluded.last_active_at),
-      expires_at = greatest(session.expires_at, excluded.expires_at), title = coalesce(session.title, excluded.title),
+      expires_at = case when excluded.last_active_at > session.last_active_at then excluded.expires_at else session.expires_at end,
+      title = coalesce(session.title, excluded.title),
       message_count = session.message_count + coalesce((v_counted ->> session.id::text)::integer, 0)
     where excluded.last_active_at > session.last_active_at or v_counted ? session.id::text;
 

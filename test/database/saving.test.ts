@@ -124,7 +124,13 @@ onBothEngines('saving', (engine) => {
       on_save: { count: true },
     })
     const better = { ...answer, content: `${answer.content} und mehr` }
-    for (const batch of [[answer], [question, answer], [question], [better], [better, question]])
+    const later = record({
+      company_id,
+      session_id,
+      sequence_number: 3,
+      on_save: { count: true, title: '다음' },
+    })
+    for (const batch of [[later], [answer], [question, answer], [question], [better], [better, question]])
       expect(await save(batch)).toEqual([])
     const [row] = await database.inTenant(
       company_id,
@@ -134,7 +140,7 @@ onBothEngines('saving', (engine) => {
            from audit_log) as audit`,
     )
     expect(row).toEqual({
-      sessions: [{ count: 2, title: '제목' }],
+      sessions: [{ count: 3, title: '제목' }],
       keys: [
         {
           company_id,

@@ -173,7 +173,7 @@ onBothEngines('a tenant', (engine) => {
           },
         },
       ],
-      gets: [{ kind: 'refused', body: expect.stringContaining('invalid_request') }],
+      gets: [{ kind: 'refused', body: expect.stringContaining('not_found') }],
     }),
     read_reply: () => ({
       args: [{ text: null }, { uuid: running }, { integer: -1 }, { integer: 100_000 }],

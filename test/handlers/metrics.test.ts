@@ -350,9 +350,12 @@ describe('what was emitted', () => {
     }
   })
 
-  test('is every metric that there is', () => {
+  /** phase-two.test.ts makes happen what these count. */
+  const OF_PHASE_TWO = ['CacheUnreachable', 'IdempotencyUnchecked']
+
+  test('is every metric that there is, in phase 1', () => {
     const emitted = new Set(metricsOf(everything()).map(({ name }) => name))
-    expect(Object.keys(metricUnits).filter((name) => !emitted.has(name))).toEqual([])
+    expect(Object.keys(metricUnits).filter((name) => !emitted.has(name))).toEqual(OF_PHASE_TWO)
   })
 
   test('is every metric of ours that an alarm or a widget names', () => {
