@@ -107,7 +107,7 @@ const NOT_NOW =
 /** Of those, what a server says that has lost its slots, or is another one's replica by now. */
 const NOT_ITS_OWN = /^(CLUSTERDOWN|MASTERDOWN|READONLY)\b/
 
-/** A slot that moves names its new server each time; a cluster that sends one in circles is broken. */
+/** A slot that moves names its new server each time; more than a few are a circle. */
 const MAX_REDIRECTIONS = 5
 /** How many servers are asked at once where the slots are. */
 const MAX_ASKED = 3
@@ -207,7 +207,9 @@ export function openValkey(options: ValkeyOptions): Valkey {
         const lost = error instanceof Unreachable ? !wasDown : NOT_ITS_OWN.test(said)
         if (cluster && lost) refresh().catch(() => undefined)
         const moved = redirection(said, hostOf(address))
-        if (moved === undefined || !cluster || redirections === MAX_REDIRECTIONS) throw error
+        if (moved === undefined || !cluster) throw error
+        // While a slot changes hands its servers may send to and fro: for a moment nobody has it.
+        if (redirections === MAX_REDIRECTIONS) throw new Unreachable(error as ErrorReply, false)
         address = moved.address
         asking = moved.once
         if (!moved.once) {
