@@ -1,6 +1,6 @@
 /** Builds the page: static files that any host can serve. */
 import { readFile, rm, writeFile } from 'node:fs/promises'
-import { basename, join } from 'node:path'
+import { basename, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
 
@@ -13,7 +13,8 @@ const BROWSERS = ['chrome111', 'edge111', 'firefox115', 'safari16.4']
  * Writes `index.html` and `assets/` into a folder, which is made. The names in `assets/` hold a hash of the
  * content, so that they may be cached for ever; the page itself must not be.
  */
-export async function buildPage(outDir: string): Promise<void> {
+export async function buildPage(folder: string): Promise<void> {
+  const outDir = resolve(folder) // esbuild would take a relative one from its own working directory
   await rm(join(outDir, 'assets'), { recursive: true, force: true })
   const { metafile } = await build({
     absWorkingDir: source,
