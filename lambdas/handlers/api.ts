@@ -25,7 +25,7 @@ import {
   tenantDefaultSettings,
 } from '../runtime/config.ts'
 import { type Answer, bufferedHandler, check, publicRoute, routing } from '../runtime/http.ts'
-import { environmentLimits, openRequestLimits } from '../runtime/limits.ts'
+import { openRequestLimits } from '../runtime/limits.ts'
 import { openLogger } from '../runtime/logger.ts'
 import { openMetrics } from '../runtime/metrics.ts'
 import { openBucket } from '../services/bucket.ts'
@@ -53,7 +53,6 @@ const secrets = openSecrets({ origin: config.originSecretArn })
 const requestLimits = openRequestLimits({
   ...config,
   limiter: openPostgresLimiter(openDatabase({ ...config, ...IMPATIENT })),
-  limitsOf: environmentLimits(config),
   originSecret: secrets.origin,
   count,
   log,

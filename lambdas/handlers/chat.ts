@@ -36,7 +36,7 @@ import {
   routing,
   streamingHandler,
 } from '../runtime/http.ts'
-import { environmentLimits, openRequestLimits } from '../runtime/limits.ts'
+import { openRequestLimits } from '../runtime/limits.ts'
 import { openLogger } from '../runtime/logger.ts'
 import { openMetrics } from '../runtime/metrics.ts'
 import { openResumeTokens } from '../runtime/resume-token.ts'
@@ -86,7 +86,6 @@ const limiter = openPostgresLimiter(openDatabase({ ...config, ...IMPATIENT }))
 const requestLimits = openRequestLimits({
   ...config,
   limiter,
-  limitsOf: environmentLimits(config),
   originSecret: secrets.origin,
   count,
   log,

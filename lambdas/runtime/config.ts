@@ -2,6 +2,7 @@
  * The one place under lambdas/ that reads the environment. A handler asks for the settings it uses, once, while it
  * starts: what is missing or wrong ends the cold start, all of it named together.
  */
+import { MAX_HISTORY_MESSAGES, MAX_TOKENS } from '../protocol.ts'
 
 type Environment = Record<string, string | undefined>
 
@@ -107,11 +108,11 @@ export const settings = {
     'SYSTEM_PROMPT',
     'You are a helpful assistant. Answer in the language of the question, using the conversation so far.',
   ),
-  /** Earlier messages that the model is given. 20 of the largest that stand in a row fit into one response. */
-  historyMessages: wholeNumberOr('HISTORY_MESSAGES', 5, { min: 0, max: 20 }),
-  historyTokens: wholeNumberOr('HISTORY_TOKENS', 8_000, { min: 0, max: 1_000_000 }),
+  /** Earlier messages that the model is given. */
+  historyMessages: wholeNumberOr('HISTORY_MESSAGES', 5, { min: 0, max: MAX_HISTORY_MESSAGES }),
+  historyTokens: wholeNumberOr('HISTORY_TOKENS', 8_000, { min: 0, max: MAX_TOKENS }),
   /** Absent or 0: the model's own limit. */
-  answerTokens: wholeNumberOr('ANSWER_TOKENS', 0, { min: 0, max: 1_000_000 }),
+  answerTokens: wholeNumberOr('ANSWER_TOKENS', 0, { min: 0, max: MAX_TOKENS }),
   /** Until the first token, all attempts together. */
   modelFirstTokenMs: wholeNumberOr('MODEL_FIRST_TOKEN_MS', 30_000, { min: 100, max: 600_000 }),
   /** Between two tokens. */
@@ -163,7 +164,7 @@ export const hotStoreSettings = [
   'valkeyCluster',
   'valkeyUrl',
 ] as const satisfies SettingName[]
-/** What a tenant may set for itself: these are its defaults. */
+/** What a tenant may set for itself, beside its limits: these are the defaults, and what it may choose from. */
 export const tenantDefaultSettings = [
   'allowedModels',
   'answerTokens',

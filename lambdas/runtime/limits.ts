@@ -11,7 +11,6 @@ import {
   type Count,
   type LimitCheck,
   type LimitState,
-  type Tenant,
 } from '../protocol.ts'
 import { openAddressLimit } from './address-limit.ts'
 import { openClientAddress } from './client-address.ts'
@@ -19,20 +18,6 @@ import type { Config, limitSettings } from './config.ts'
 
 const WINDOW_SECONDS = 60
 
-/** Requests in any window. */
-export interface TenantLimits {
-  user: number
-  tenant: number
-}
-
-/** The limits of a tenant; where it has none of its own, the environment's. */
-export type LimitsOf = (tenant: Tenant) => TenantLimits
-
-export const environmentLimits =
-  ({ rateLimitUser, rateLimitTenant }: Pick<LimitConfig, 'rateLimitUser' | 'rateLimitTenant'>): LimitsOf =>
-  () => ({ user: rateLimitUser, tenant: rateLimitTenant })
-
-type LimitConfig = Config<(typeof limitSettings)[number]>
 type Headers = Record<string, string>
 
 /** The limits of one request, not yet checked. */
@@ -49,18 +34,16 @@ export interface RequestLimits {
   admitStranger(event: LambdaFunctionURLEvent, show: (headers: Headers) => void): Promise<void>
 }
 
-interface Options {
-  /** The shared limiter; better soon out of reach than late. */
+interface Options extends Omit<Config<(typeof limitSettings)[number]>, 'originSecretArn'> {
+  /** The shared limiter; better soon out of reach than late. It knows what tenants have set for themselves. */
   limiter: { admit: (checks: readonly LimitCheck[]) => Promise<LimitState[]> }
-  limitsOf: LimitsOf
-  rateLimitAddress: number
   originSecret: () => Promise<string>
   count: Count
   log: Logger
 }
 
 export function openRequestLimits(options: Options): RequestLimits {
-  const { limiter, limitsOf, rateLimitAddress, originSecret, count, log } = options
+  const { limiter, rateLimitUser, rateLimitTenant, rateLimitAddress, originSecret, count, log } = options
   const clientAddress = openClientAddress(originSecret)
   const onUnchecked = (error: unknown): void => {
     count('LimitsUnchecked')
@@ -76,10 +59,9 @@ export function openRequestLimits(options: Options): RequestLimits {
   return {
     admissionOf({ companyId, platform, userId }, show) {
       const tenant = { companyId, platform }
-      const limits = limitsOf(tenant)
       const checks: LimitCheck[] = [
-        { kind: 'user', tenant, key: userId, limit: limits.user, windowSeconds: WINDOW_SECONDS },
-        { kind: 'tenant', tenant, key: '', limit: limits.tenant, windowSeconds: WINDOW_SECONDS },
+        { kind: 'user', tenant, key: userId, limit: rateLimitUser, windowSeconds: WINDOW_SECONDS },
+        { kind: 'tenant', tenant, key: '', limit: rateLimitTenant, windowSeconds: WINDOW_SECONDS },
       ]
       let isSettled = false
       const settle = (states: readonly LimitState[]): void => {
@@ -94,8 +76,7 @@ export function openRequestLimits(options: Options): RequestLimits {
         },
         async ask() {
           const states = await limiter.admit(checks).catch(onUnchecked)
-          isSettled = true
-          if (states) settle(states)
+          settle(states ?? [])
         },
       }
     },

@@ -1,9 +1,9 @@
 /** Sessions: made, listed, changed, ended. Expiry is a matter of reading: nothing has to run for it. */
 import { v7 as uuidv7 } from 'uuid'
+import { pageOf, placeOf } from '../lists/newest-first.ts'
 import {
   type Caller,
   CodedError,
-  invalidField,
   type Page,
   type Session,
   type SessionCreate,
@@ -99,39 +99,23 @@ export async function getSession(database: Database, caller: Caller, sessionId: 
   return toSession(row)
 }
 
-/** A place in the list: the last session's activity, to the microsecond, and its id. */
-const encodeCursor = (row: SessionRow): string =>
-  Buffer.from(`${row.last_active_at}Z ${row.id}`).toString('base64url')
-
-function decodeCursor(cursor: string): { active: string; id: string } {
-  const match = /^(\S+ ?\S*) ([0-9a-f-]{36})$/.exec(Buffer.from(cursor, 'base64url').toString())
-  if (!match?.[1] || !match[2] || Number.isNaN(Date.parse(match[1])))
-    throw invalidField('cursor', 'must be a nextCursor of this list')
-  return { active: match[1], id: match[2] }
-}
-
-/** Newest activity first. One more than asked for is read, to know whether there is a next page. */
+/** Newest activity first. */
 export async function listSessions(
   database: Database,
   caller: Caller,
   query: SessionListQuery,
 ): Promise<Page<Session>> {
   requireOwnUserId(caller, query.userId)
-  const after = query.cursor === undefined ? undefined : decodeCursor(query.cursor)
+  const before = query.cursor === undefined ? undefined : placeOf(query.cursor)
   const rows = await database.callFor<SessionRow>(caller, 'list_sessions', [
     { jsonb: actorBody(caller) },
     { text: query.userId ?? ownedBy(caller) },
     { boolean: query.active ?? null },
-    { timestamptz: after?.active ?? null },
-    { uuid: after?.id ?? null },
+    { timestamptz: before?.at ?? null },
+    { uuid: before?.id ?? null },
     { integer: query.limit + 1 },
   ])
-  const page = rows.slice(0, query.limit)
-  const last = page.at(-1)
-  return {
-    items: page.map(toSession),
-    nextCursor: rows.length > query.limit && last !== undefined ? encodeCursor(last) : null,
-  }
+  return pageOf(rows, query.limit, toSession, (row) => ({ at: `${row.last_active_at}Z`, id: row.id }))
 }
 
 /** Only what is given changes; null clears. */

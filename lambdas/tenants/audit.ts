@@ -2,16 +2,8 @@
  * The audit log: who did what with whose data. Operations write it themselves, in the transaction of what they do
  * (sql/operations/audit.sql); here it is read, and written for what happens in the hot store.
  */
-import {
-  type Actor,
-  type AuditAction,
-  type AuditEntry,
-  type AuditListQuery,
-  type Caller,
-  invalidField,
-  type Page,
-  type Role,
-} from '../protocol.ts'
+import { pageOf, placeOf } from '../lists/newest-first.ts'
+import type { Actor, AuditAction, AuditEntry, AuditListQuery, Caller, Page, Role } from '../protocol.ts'
 import type { Database } from '../services/database.ts'
 
 /** Who is calling, as operations want to be told: they check what may be touched, and record it. */
@@ -60,25 +52,13 @@ const toEntry = (row: AuditRow): AuditEntry => ({
   fields: row.fields.map(apiName),
 })
 
-/** A place in the log: a line's time, to the microsecond, and its id. */
-const encodeCursor = ({ at, id }: AuditRow): string => Buffer.from(`${at} ${id}`).toString('base64url')
-
-function decodeCursor(cursor: string): { at: string; id: string } {
-  const match = /^(\S+) ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/.exec(
-    Buffer.from(cursor, 'base64url').toString(),
-  )
-  if (!match?.[1] || !match[2] || Number.isNaN(Date.parse(match[1])))
-    throw invalidField('cursor', 'must be a nextCursor of this list')
-  return { at: match[1], id: match[2] }
-}
-
-/** Newest first. One more than asked for is read, to know whether there is a next page. */
+/** Newest first. */
 export async function listAudit(
   database: Database,
   caller: Caller,
   { userId, limit, cursor }: AuditListQuery,
 ): Promise<Page<AuditEntry>> {
-  const before = cursor === undefined ? undefined : decodeCursor(cursor)
+  const before = cursor === undefined ? undefined : placeOf(cursor)
   const rows = await database.callFor<{ entry: string }>(caller, 'list_audit', [
     { text: userId ?? null },
     { timestamptz: before?.at ?? null },
@@ -86,10 +66,5 @@ export async function listAudit(
     { integer: limit + 1 },
   ])
   const lines = rows.map(({ entry }): AuditRow => JSON.parse(entry))
-  const page = lines.slice(0, limit)
-  const last = page.at(-1)
-  return {
-    items: page.map(toEntry),
-    nextCursor: lines.length > limit && last !== undefined ? encodeCursor(last) : null,
-  }
+  return pageOf(lines, limit, toEntry, (line) => line)
 }

@@ -5,7 +5,7 @@ import { describe, expect, test } from 'vitest'
 /** Who may import whom. `types` allows only what is erased when the code runs. */
 type Rule = { from: string; may: string[]; types?: string[] }
 
-const FEATURES = ['logins', 'migrations', 'replies', 'sessions', 'messages', 'tenants']
+const FEATURES = ['lists', 'logins', 'migrations', 'replies', 'sessions', 'messages', 'tenants']
 const feature = (name: string): string => `lambdas/${name}/`
 const features = FEATURES.map(feature)
 
