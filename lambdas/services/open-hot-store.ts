@@ -5,7 +5,7 @@ import type { HotStore } from './hot-store.ts'
 import type { Limiter } from './limiter.ts'
 import { openPostgresHotStore } from './postgres-hot-store.ts'
 
-interface Options {
+export interface HotStoreOptions {
   hotStore: 'postgres' | 'valkey'
   leaseSeconds: number
   historyMessages: number
@@ -16,7 +16,7 @@ interface Options {
   valkeyCacheName: string | undefined
 }
 
-interface Services {
+export interface HotStoreServices {
   database: Database
   /** Saves records before the queue does; those that are refused for themselves are not its business. */
   save: (records: readonly MessageRecord[]) => Promise<void>
@@ -26,7 +26,7 @@ interface Services {
 }
 
 /** In phase 1 nothing of Valkey is even loaded, unless the phase is being switched: then there is a cache. */
-export async function openHotStore(options: Options, services: Services): Promise<HotStore> {
+export async function openHotStore(options: HotStoreOptions, services: HotStoreServices): Promise<HotStore> {
   const postgres = openPostgresHotStore(services.database, options)
   const { hotStore, valkeyUrl } = options
   if (valkeyUrl === undefined) {

@@ -3,20 +3,19 @@
  * there that may still hold some. What a session has in Valkey alone comes to Postgres before a turn is opened there;
  * turns that run in Valkey are ended there. Valkey being away harms nothing that was promised: the queue has it, too.
  */
-import type { Count, Tenant } from '../protocol.ts'
+import type { Count } from '../protocol.ts'
 import type { HotStore, LapsedTurn } from './hot-store.ts'
 import { refuse } from './postgres-hot-store.ts'
+import { openTurnsElsewhere } from './turns-elsewhere.ts'
 import { Unreachable } from './valkey.ts'
-import type { LeftTurn, ValkeyHotStore } from './valkey-hot-store.ts'
+import type { LeftTurn } from './valkey-hot-store/sessions.ts'
+import type { ValkeyHotStore } from './valkey-hot-store.ts'
 
 interface Stores {
   postgres: HotStore
   valkey: ValkeyHotStore
   count: Count
 }
-
-const nameOf = ({ companyId, platform }: Tenant, messageId: string): string =>
-  JSON.stringify([companyId, platform, messageId])
 
 /** A turn in the way, as opening in one store would say it. */
 function inTheWay(
@@ -33,9 +32,7 @@ function inTheWay(
 
 export function openPhaseOneHotStore({ postgres, valkey, count }: Stores): HotStore {
   /** Turns in Valkey that this instance has taken over. */
-  const inValkey = new Set<string>()
-  const writtenIn = (tenant: Tenant, messageId: string): HotStore =>
-    inValkey.has(nameOf(tenant, messageId)) ? valkey : postgres
+  const inValkey = openTurnsElsewhere(postgres, valkey)
 
   /** What Valkey says, or that it cannot be reached. */
   async function ifReachable<Result>(work: Promise<Result>, otherwise: Result): Promise<Result> {
@@ -79,25 +76,18 @@ export function openPhaseOneHotStore({ postgres, valkey, count }: Stores): HotSt
       return lapsed ?? postgres.reopenTurn(request)
     },
 
-    append: (lease, batches) => writtenIn(lease.tenant, lease.messageId).append(lease, batches),
-    close: (lease, batches, answer) => writtenIn(lease.tenant, lease.messageId).close(lease, batches, answer),
-
-    async finish(lease, terminal) {
-      const finished = await writtenIn(lease.tenant, lease.messageId).finish(lease, terminal)
-      if (finished) inValkey.delete(nameOf(lease.tenant, lease.messageId))
-      return finished
-    },
+    ...inValkey.writing,
 
     async takeOver(tenant, messageId) {
       const taken = await postgres.takeOver(tenant, messageId)
       if (taken) return taken
       const other = await ifReachable(valkey.takeOver(tenant, messageId), undefined)
-      if (other) inValkey.add(nameOf(tenant, messageId))
+      if (other) inValkey.add(tenant, messageId)
       return other
     },
 
     async readLog(tenant, ownedBy, messageId, after) {
-      const stores = inValkey.has(nameOf(tenant, messageId)) ? [valkey, postgres] : [postgres, valkey]
+      const stores = inValkey.has(tenant, messageId) ? [valkey, postgres] : [postgres, valkey]
       for (const store of stores) {
         const page = await store.readLog(tenant, ownedBy, messageId, after)
         if (page) return page

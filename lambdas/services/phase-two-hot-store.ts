@@ -5,6 +5,7 @@
 import type { Admission, Count, Tenant } from '../protocol.ts'
 import type { HotStore } from './hot-store.ts'
 import type { Limiter } from './limiter.ts'
+import { openTurnsElsewhere } from './turns-elsewhere.ts'
 import { Unreachable } from './valkey.ts'
 import type { ValkeyHotStore } from './valkey-hot-store.ts'
 
@@ -22,22 +23,9 @@ interface Opening {
   admission?: Admission
 }
 
-const nameOf = ({ companyId, platform }: Tenant, messageId: string): string =>
-  JSON.stringify([companyId, platform, messageId])
-
-/** More turns than an instance writes at once; one that its writer has lost is forgotten some time. */
-const MOST_TURNS = 10_000
-
 export function openPhaseTwoHotStore({ valkey, postgres, limiter, count }: Stores): HotStore {
-  /** Turns that this instance writes in Postgres. */
-  const inPostgres = new Set<string>()
-  const stays = (tenant: Tenant, messageId: string): void => {
-    inPostgres.add(nameOf(tenant, messageId))
-    const [oldest] = inPostgres
-    if (inPostgres.size > MOST_TURNS && oldest !== undefined) inPostgres.delete(oldest)
-  }
-  const writtenIn = (tenant: Tenant, messageId: string): HotStore =>
-    inPostgres.has(nameOf(tenant, messageId)) ? postgres : valkey
+  /** Turns that this instance has opened or taken over in Postgres. */
+  const inPostgres = openTurnsElsewhere(valkey, postgres)
 
   /** Requests that were let through and come again, because a turn was in their way. */
   const admitted = new WeakSet<Admission>()
@@ -63,7 +51,7 @@ export function openPhaseTwoHotStore({ valkey, postgres, limiter, count }: Store
       if (!(error instanceof Unreachable)) throw error
       count('CacheUnreachable')
       const turn = await ask(postgres, request)
-      if (turn.outcome === 'opened') stays(tenant, messageId)
+      if (turn.outcome === 'opened') inPostgres.add(tenant, messageId)
       return turn
     }
   }
@@ -97,14 +85,7 @@ export function openPhaseTwoHotStore({ valkey, postgres, limiter, count }: Store
 
     openTurn: (request) => open(request, (store, turn) => store.openTurn(turn)),
     reopenTurn: (request) => open(request, (store, turn) => store.reopenTurn(turn)),
-    append: (lease, batches) => writtenIn(lease.tenant, lease.messageId).append(lease, batches),
-    close: (lease, batches, answer) => writtenIn(lease.tenant, lease.messageId).close(lease, batches, answer),
-
-    async finish(lease, terminal) {
-      const finished = await writtenIn(lease.tenant, lease.messageId).finish(lease, terminal)
-      if (finished) inPostgres.delete(nameOf(lease.tenant, lease.messageId))
-      return finished
-    },
+    ...inPostgres.writing,
 
     async takeOver(tenant, messageId) {
       const taken = await valkey.takeOver(tenant, messageId)
@@ -112,12 +93,12 @@ export function openPhaseTwoHotStore({ valkey, postgres, limiter, count }: Store
       const { unknown } = await valkey.look([{ ...tenant, messageId }])
       if (unknown.length === 0) return undefined
       const turn = await postgres.takeOver(tenant, messageId)
-      if (turn) stays(tenant, messageId)
+      if (turn) inPostgres.add(tenant, messageId)
       return turn
     },
 
     readLog: (tenant, ownedBy, messageId, after) =>
-      inPostgres.has(nameOf(tenant, messageId))
+      inPostgres.has(tenant, messageId)
         ? postgres.readLog(tenant, ownedBy, messageId, after)
         : either((store) => store.readLog(tenant, ownedBy, messageId, after)),
     requestStop: (tenant, ownedBy, messageId) =>

@@ -1,31 +1,16 @@
 /** Puts together what an environment with a cache needs. Loaded there alone: the client is as large as one of the SDK. */
-import type { Count, MessageRecord } from '../protocol.ts'
-import { type Database, openRole } from './database.ts'
+import { openRole } from './database.ts'
 import { elastiCachePassword } from './elasticache-token.ts'
 import type { HotStore } from './hot-store.ts'
-import type { Limiter } from './limiter.ts'
+import type { HotStoreOptions, HotStoreServices } from './open-hot-store.ts'
 import { openPhaseOneHotStore } from './phase-one-hot-store.ts'
 import { openPhaseTwoHotStore } from './phase-two-hot-store.ts'
 import { openSessionSource } from './postgres-session-source.ts'
 import { openValkey, type Valkey } from './valkey.ts'
 import { openValkeyHotStore } from './valkey-hot-store.ts'
 
-interface Options {
-  hotStore: 'postgres' | 'valkey'
-  leaseSeconds: number
-  historyMessages: number
-  valkeyUrl: string
-  valkeyCluster: boolean
-  valkeyCacheName: string | undefined
-}
-
-interface Services {
-  database: Database
-  save: (records: readonly MessageRecord[]) => Promise<void>
-  limiter?: Limiter
-  count: Count
-  postgres: HotStore
-}
+type Options = HotStoreOptions & { valkeyUrl: string }
+type Services = HotStoreServices & { postgres: HotStore }
 
 const DEFAULT_PORT = 6379
 

@@ -2,7 +2,7 @@
  * What every script begins with. `#!lua`: a server that is full or read-only refuses the whole script before it has
  * changed anything. Time is the server's, in milliseconds: clocks of functions are not asked.
  */
-import { defineScript, type Script } from '../valkey.ts'
+import { defineScript, type Script } from '../../valkey.ts'
 
 const PRELUDE = `#!lua
 local DAY = 86400000

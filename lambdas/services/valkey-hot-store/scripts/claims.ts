@@ -1,5 +1,5 @@
 /** Idempotency keys. One key: the caller's key. */
-import { script } from './common.ts'
+import { script } from './prelude.ts'
 
 /**
  * ARGV: claim. Claims the key for a day, unless it is claimed already.

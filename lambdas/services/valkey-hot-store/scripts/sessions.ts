@@ -1,5 +1,5 @@
 /** Sessions and their recent history as Postgres knows them, and what happens to them beside their turns. */
-import { script } from './common.ts'
+import { script } from './prelude.ts'
 
 /**
  * Puts what was loaded into the cache.

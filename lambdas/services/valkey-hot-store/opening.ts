@@ -1,0 +1,145 @@
+/** Opens turns: of new questions, and again of those that are there. */
+import type { Actor, OnSave } from '../../protocol.ts'
+import type { ClaimedTurn, LapsedTurn, OpenedTurn, RegenerateRequest, TurnRequest } from '../hot-store.ts'
+import { refuse } from '../postgres-hot-store.ts'
+import { Unreachable } from '../valkey.ts'
+import { open } from './attempts.ts'
+import { claim } from './claims.ts'
+import { kept } from './loading.ts'
+import type { Means } from './means.ts'
+import { keysOf } from './names.ts'
+import * as scripts from './scripts/opening.ts'
+import { owned, packBody, skipOf } from './values.ts'
+
+/** Users may act on their own only; what others do in their sessions is recorded. */
+const auditOf = (asker: Actor | undefined, action: string): Pick<OnSave, 'audit'> =>
+  asker === undefined || asker.role === 'user'
+    ? {}
+    : { audit: { user_id: asker.userId, role: asker.role, action } }
+
+/** What saving the question has to do, beside counting it. */
+function questionOnSave({ title, channel, idempotency, messageId, asker }: TurnRequest): OnSave {
+  return {
+    count: true,
+    title,
+    ...(channel !== null && { channel }),
+    ...(idempotency && {
+      claim: {
+        caller: idempotency.caller,
+        key: idempotency.key,
+        body_hash: idempotency.bodyHash,
+        message_id: messageId,
+      },
+    }),
+    ...auditOf(asker, 'question.asked'),
+  }
+}
+
+/** As scripts read it: the newest answer, none, or this one. */
+const parentOf = ({ parentMessageId }: TurnRequest): string => {
+  if (parentMessageId === undefined) return 'newest'
+  return parentMessageId === null ? '-' : `=${parentMessageId}`
+}
+
+async function openQuestion(
+  means: Means,
+  request: TurnRequest,
+  deadline: number,
+): Promise<OpenedTurn | LapsedTurn> {
+  const { tenant, sessionId, threadId, messageId, ownedBy, owner, channel, title, parentMessageId } = request
+  const place = { sessionId, threadId }
+  const keys = keysOf(tenant, place)
+  const question = { ...request.question, on_save: questionOnSave(request) }
+  const make = { owner, channel, title }
+  const onSave: OnSave = { count: true }
+  const turn = await open(means, {
+    tenant,
+    place,
+    messageId,
+    questionId: question.id,
+    wanted: { ownedBy, make, from: parentMessageId ?? null, named: parentMessageId !== undefined },
+    onSave,
+    call: (count, final) => ({
+      script: scripts.open,
+      keys: [keys.session, keys.history, keys.order, keys.running, keys.unsaved, keys.turn(messageId)],
+      args: [
+        messageId,
+        question.id,
+        owned(ownedBy),
+        parentOf(request),
+        means.leaseMs,
+        count,
+        kept(count),
+        deadline,
+        request.sessionIsNew ? encodeURIComponent(owner) : '',
+        final ? '1' : '0',
+        skipOf(question),
+        packBody(question),
+        JSON.stringify(onSave),
+      ],
+      bytes: true,
+    }),
+  })
+  // Beside the answer, so that the session can be read at once. Where that fails, saving makes it.
+  if (turn.outcome === 'opened' && turn.created && request.sessionIsNew)
+    means.source
+      .load(tenant, { ...place, ownedBy: null, from: null, named: false, make, count: 0 })
+      .catch(() => undefined)
+  return turn
+}
+
+/**
+ * As HotStore says; a new session is opened without Postgres. Throws Unreachable where Valkey is, and then it may not be
+ * known whether the turn was opened: its key stays claimed.
+ */
+export async function openTurn(
+  means: Means,
+  request: TurnRequest,
+): Promise<OpenedTurn | ClaimedTurn | LapsedTurn> {
+  if (request.idempotency === undefined) return openQuestion(means, request, 0)
+  const claimed = await claim(means, request, request.idempotency)
+  if ('outcome' in claimed) return claimed
+  try {
+    const turn = await openQuestion(means, request, claimed.deadline)
+    if (turn.outcome === 'lapsed') await claimed.release()
+    return turn
+  } catch (error) {
+    // Where it is not known whether the turn was opened, the turn itself will tell.
+    if (!(error instanceof Unreachable && error.mayHaveRun)) await claimed.release()
+    throw error
+  }
+}
+
+/** As HotStore says; a message of which nobody has heard is `not_found`, and Postgres is asked before. */
+export async function reopenTurn(
+  means: Means,
+  { tenant, ownedBy, asker, target, messageId }: RegenerateRequest,
+): Promise<OpenedTurn | LapsedTurn> {
+  const what = 'message'
+  const place = await means.places.findAnywhere(tenant, target)
+  if (place === undefined) throw refuse({ code: 'not_found', what })
+  const keys = keysOf(tenant, place)
+  const onSave: OnSave = { count: true, ...auditOf(asker, 'answer.regenerated') }
+  return open(means, {
+    tenant,
+    place,
+    messageId,
+    wanted: { ownedBy, make: undefined, from: target, named: true },
+    what,
+    onSave,
+    call: (count, final) => ({
+      script: scripts.reopen,
+      keys: [keys.session, keys.history, keys.order, keys.running, keys.turn(messageId)],
+      args: [
+        messageId,
+        target,
+        owned(ownedBy),
+        means.leaseMs,
+        count,
+        final ? '1' : '0',
+        JSON.stringify(onSave),
+      ],
+      bytes: true,
+    }),
+  })
+}
