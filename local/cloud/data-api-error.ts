@@ -5,7 +5,7 @@
  * what v2 answers to a call that is wrong in itself (drizzle-orm issue 4252); the service model says of
  * BadRequestException that "this error only appears in calls from Aurora Serverless v1 databases".
  */
-import type { PostgresError } from './postgres.ts'
+import type { PostgresError } from './postgres-error.ts'
 
 const STATUS = {
   AccessDeniedException: 403,

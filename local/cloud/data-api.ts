@@ -15,7 +15,8 @@ import { denial, type Gate, needsOfStatement, refused } from './calls.ts'
 import { DataApiError, databaseError, invalid } from './data-api-error.ts'
 import { bindParameters } from './data-api-parameters.ts'
 import { encodeRows, isSupported, jdbcTypeOf, MAX_RESPONSE_BYTES, unsupported } from './data-api-results.ts'
-import { type Login, type Postgres, PostgresError, type Statement } from './postgres.ts'
+import type { Login, Postgres, Statement } from './postgres.ts'
+import { PostgresError } from './postgres-error.ts'
 
 /** "The maximum size of the HTTP request is 4 MiB", headers and JSON notation included. */
 export const MAX_REQUEST_BYTES = 4 * 1024 * 1024

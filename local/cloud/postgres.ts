@@ -5,6 +5,17 @@
 import pg from 'pg'
 import { firstWord } from '../../lambdas/services/sql-text.ts'
 import { type Pglite, startPglite } from './pglite.ts'
+import {
+  describe,
+  isLoginRefused,
+  loginRefused,
+  NO_SUCH_ROLE,
+  NOT_SUPPORTED,
+  OPEN_TRANSACTION,
+  PERMISSION_DENIED,
+  PostgresError,
+  unavailable,
+} from './postgres-error.ts'
 
 export interface Login {
   username: string
@@ -40,28 +51,6 @@ export interface Postgres {
   /** Where psql reaches the embedded one; undefined where the server is somebody else's. */
   readonly url: string | undefined
   close(): Promise<void>
-}
-
-type Kind =
-  | 'refused' // the statement is at fault, and has a SQLSTATE
-  | 'timeout'
-  | 'unavailable' // the server is, so the same statement may work later
-
-export class PostgresError extends Error {
-  readonly kind: Kind
-  readonly sqlState: string | undefined
-  readonly hint: string | undefined
-  readonly position: string | undefined
-
-  // Without the server's error as its cause: the detail of that one quotes rows.
-  constructor(kind: Kind, message: string, source: Partial<pg.DatabaseError> = {}) {
-    super(message)
-    this.name = 'PostgresError'
-    this.kind = kind
-    this.sqlState = source.code
-    this.hint = source.hint
-    this.position = source.position
-  }
 }
 
 const DEFAULT_TIMEOUT_MS = 45_000 // as the Data API
@@ -238,8 +227,9 @@ function openPostgres({ pool, server, embedded, loginUrl }: Parts): Postgres {
         .catch((error: Error) => {
           // It listens but does not answer: the one thread it has is stuck.
           if (/connection timeout/.test(error.message)) embedded?.interrupt()
-          const isRefused = error instanceof pg.DatabaseError && LOGIN_REFUSED.test(error.code ?? '')
-          throw isRefused ? new PostgresError('refused', error.message, error) : unavailable(error)
+          throw isLoginRefused(error)
+            ? new PostgresError('refused', error.message, error)
+            : unavailable(error)
         })
       inUse.add(client)
       const limitMs = timeoutMs && timeoutMs + (embedded ? 0 : CANCEL_GRACE_MS)
@@ -283,29 +273,6 @@ function openPostgres({ pool, server, embedded, loginUrl }: Parts): Postgres {
     },
   }
 }
-
-const NO_SUCH_ROLE = '22023'
-const LOGIN_REFUSED = /^28/
-const PERMISSION_DENIED = '42501'
-const CANCELLED = '57014'
-const NOT_SUPPORTED = { code: '0A000' }
-const OPEN_TRANSACTION = { code: '25001' }
-// Connections that break or cannot be had, and an operator's intervention; 08P01 is a statement without its values.
-const UNAVAILABLE = /^(08(?!P01)|53300|57P)/
-
-function describe(error: unknown): PostgresError {
-  if (error instanceof PostgresError) return error
-  if (!(error instanceof pg.DatabaseError)) return unavailable(error as Error)
-  const { code = '', message } = error
-  if (code === CANCELLED) return new PostgresError('timeout', message, error)
-  return new PostgresError(UNAVAILABLE.test(code) ? 'unavailable' : 'refused', message, error)
-}
-
-/** What a server says to a login that it does not know is what it says to a wrong password. */
-const loginRefused = (name: string) =>
-  new PostgresError('refused', `password authentication failed for user "${name}"`, { code: '28P01' })
-
-const unavailable = (error: Error) => new PostgresError('unavailable', error.message)
 
 /** For whoever owns the role but may not become it: from 16 on, making a role does not include that. */
 const membershipSql = (role: string, versionNumber: number) =>

@@ -7,7 +7,8 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
-import { type Postgres, PostgresError, startPostgres } from '../../local/cloud/postgres.ts'
+import { type Postgres, startPostgres } from '../../local/cloud/postgres.ts'
+import { PostgresError } from '../../local/cloud/postgres-error.ts'
 import { createDatabase, type PostgresServer, startPostgresServer } from '../harness/postgres-server.ts'
 
 const APP = { username: 'turnkeep_app_1', password: '' }
