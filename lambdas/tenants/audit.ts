@@ -3,7 +3,16 @@
  * (sql/operations/audit.sql); here it is read, and written for what happens in the hot store.
  */
 import { pageOf, placeOf } from '../lists/newest-first.ts'
-import type { Actor, AuditAction, AuditEntry, AuditListQuery, Caller, Page, Role } from '../protocol.ts'
+import type {
+  Actor,
+  AuditAction,
+  AuditEntry,
+  AuditListQuery,
+  Caller,
+  Page,
+  Role,
+  Tenant,
+} from '../protocol.ts'
 import type { Database } from '../services/database.ts'
 
 /** Who is calling, as operations want to be told: they check what may be touched, and record it. */
@@ -55,11 +64,11 @@ const toEntry = (row: AuditRow): AuditEntry => ({
 /** Newest first. */
 export async function listAudit(
   database: Database,
-  caller: Caller,
+  tenant: Tenant,
   { userId, limit, cursor }: AuditListQuery,
 ): Promise<Page<AuditEntry>> {
   const before = cursor === undefined ? undefined : placeOf(cursor)
-  const rows = await database.callFor<{ entry: string }>(caller, 'list_audit', [
+  const rows = await database.callFor<{ entry: string }>(tenant, 'list_audit', [
     { text: userId ?? null },
     { timestamptz: before?.at ?? null },
     { uuid: before?.id ?? null },

@@ -1,5 +1,5 @@
 /** Which settings act: the environment's, and over them what the tenant has set. */
-import type { OwnSettings, TenantSettings } from '../protocol.ts'
+import type { OwnSettings, TenantBounds, TenantSettings } from '../protocol.ts'
 
 export interface TenantDefaults {
   settings: TenantSettings
@@ -18,6 +18,12 @@ interface Environment {
   watchedWords: string[]
   rateLimitUser: number
   rateLimitTenant: number
+  tokensUserDay: number | undefined
+  tokensUserMonth: number | undefined
+  tokensTenantDay: number | undefined
+  tokensTenantMonth: number | undefined
+  archiveAfterDays: number
+  archiveAboveMessages: number
 }
 
 export const defaultsOf = (environment: Environment): TenantDefaults => ({
@@ -30,9 +36,28 @@ export const defaultsOf = (environment: Environment): TenantDefaults => ({
     watchedWords: environment.watchedWords,
     userRequestsPerMinute: environment.rateLimitUser,
     tenantRequestsPerMinute: environment.rateLimitTenant,
+    userTokensPerDay: environment.tokensUserDay ?? null,
+    userTokensPerMonth: environment.tokensUserMonth ?? null,
+    tenantTokensPerDay: environment.tokensTenantDay ?? null,
+    tenantTokensPerMonth: environment.tokensTenantMonth ?? null,
+    archiveAfterDays: environment.archiveAfterDays,
+    archiveAboveMessages: environment.archiveAboveMessages,
+    retentionDays: null,
   },
   models: [...new Set([environment.chatModel, ...environment.allowedModels])],
 })
+
+/** What a tenant's admins may choose. */
+export const boundsOf = ({ settings, models }: TenantDefaults): TenantBounds => ({
+  models,
+  maxRequestsPerMinute: settings.tenantRequestsPerMinute,
+  maxTokensPerDay: settings.tenantTokensPerDay,
+  maxTokensPerMonth: settings.tenantTokensPerMonth,
+})
+
+/** The smaller of two; null: no limit. */
+const least = (one: number | null, other: number | null): number | null =>
+  one === null ? other : other === null ? one : Math.min(one, other)
 
 /** What the environment does not allow any more, a model or so many requests, gives way to what it does. */
 export function effectiveSettings({ settings, models }: TenantDefaults, own: OwnSettings): TenantSettings {
@@ -41,5 +66,7 @@ export function effectiveSettings({ settings, models }: TenantDefaults, own: Own
     ...chosen,
     model: models.includes(chosen.model) ? chosen.model : settings.model,
     tenantRequestsPerMinute: Math.min(chosen.tenantRequestsPerMinute, settings.tenantRequestsPerMinute),
+    tenantTokensPerDay: least(chosen.tenantTokensPerDay, settings.tenantTokensPerDay),
+    tenantTokensPerMonth: least(chosen.tenantTokensPerMonth, settings.tenantTokensPerMonth),
   }
 }
