@@ -7,7 +7,9 @@ import type { Count, Tenant } from '../protocol.ts'
 import type { ClaimedTurn, HotStore, TurnRequest, WatchedTurn } from './hot-store.ts'
 import type { SessionSource } from './postgres-session-source.ts'
 import type { Valkey } from './valkey.ts'
+import { type BudgetingTimes, openBudgeting } from './valkey-hot-store/budgets.ts'
 import { findClaim } from './valkey-hot-store/claims.ts'
+import { sessionErased } from './valkey-hot-store/erasing.ts'
 import type { Means } from './valkey-hot-store/means.ts'
 import type { Place } from './valkey-hot-store/names.ts'
 import { openTurn, reopenTurn } from './valkey-hot-store/opening.ts'
@@ -21,12 +23,16 @@ import {
   sessionEnded,
   settle,
 } from './valkey-hot-store/sessions.ts'
-import { openSettings } from './valkey-hot-store/settings.ts'
+import { keepSettings, openSettings, type SettingsOf } from './valkey-hot-store/settings.ts'
+import { forgetEmpty, isEmpty } from './valkey-hot-store/twins.ts'
 import { append, close, finish, takeOver } from './valkey-hot-store/writing.ts'
 
 export interface ValkeyHotStoreOptions {
   leaseSeconds: number
   historyMessages: number
+  /** Absent: it remembers for itself. */
+  settingsOf?: SettingsOf
+  budgeting?: BudgetingTimes
   count?: Count
 }
 
@@ -39,6 +45,10 @@ export interface ValkeyHotStore extends HotStore {
    * Returns the turns of the thread that run here.
    */
   leave(tenant: Tenant, of: Place | { messageId: string }): Promise<LeftTurn[]>
+  /** Whether a turn runs here and has nothing of its answer yet. */
+  isEmpty(tenant: Tenant, messageId: string): Promise<boolean>
+  /** A turn that is written elsewhere; one that has something of its answer here is left alone. */
+  forgetEmpty(tenant: Tenant, messageId: string): Promise<boolean>
   /** As `unfinished`, with those that are not known here. */
   look(watched: readonly WatchedTurn[]): Promise<Looked>
 }
@@ -46,13 +56,16 @@ export interface ValkeyHotStore extends HotStore {
 export function openValkeyHotStore(
   valkey: Valkey,
   source: SessionSource,
-  { leaseSeconds, historyMessages, count = () => undefined }: ValkeyHotStoreOptions,
+  options: ValkeyHotStoreOptions,
 ): ValkeyHotStore {
+  const { leaseSeconds, historyMessages, count = () => undefined } = options
+  const settingsOf = options.settingsOf ?? openSettings(valkey, source)
   const means: Means = {
     valkey,
     source,
     places: openPlaces(valkey, source),
-    settingsOf: openSettings(valkey, source),
+    settingsOf,
+    budgeting: openBudgeting({ valkey, source, settingsOf, count }, options.budgeting),
     leaseMs: Math.round(leaseSeconds * 1_000),
     historyMessages,
     count,
@@ -69,6 +82,8 @@ export function openValkeyHotStore(
     takeOver: (tenant, messageId) => takeOver(means, tenant, messageId),
     readLog: (tenant, ownedBy, messageId, after) => readLog(means, tenant, ownedBy, messageId, after),
     requestStop: (tenant, ownedBy, messageId) => requestStop(means, tenant, ownedBy, messageId),
+    isEmpty: (tenant, messageId) => isEmpty(means, tenant, messageId),
+    forgetEmpty: (tenant, messageId) => forgetEmpty(means, tenant, messageId),
     look: (watched) => look(means, watched),
     unfinished: async (watched) => (await look(means, watched)).unfinished,
     lapsed: (limit) => lapsed(means, limit),
@@ -83,5 +98,7 @@ export function openValkeyHotStore(
     saved: (records) => saved(means, records),
     sessionEnded: (tenant, sessionId, options) => sessionEnded(means, tenant, sessionId, options),
     messageDeleted: (tenant, messageId) => messageDeleted(means, tenant, messageId),
+    tenantChanged: (tenant, own) => keepSettings(valkey, tenant, own),
+    sessionErased: (tenant, sessionId, session) => sessionErased(means, tenant, sessionId, session),
   }
 }

@@ -1,6 +1,6 @@
 /** Runs a script that opens a turn until it has all that it needs. */
 import { CodedError, type ErrorCode, type MessageRecord, type OnSave } from '../../protocol.ts'
-import type { LapsedTurn, OpenedTurn } from '../hot-store.ts'
+import type { Archived, LapsedTurn, OpenedTurn } from '../hot-store.ts'
 import { refuse } from '../postgres-hot-store.ts'
 import type { LoadedSession, SessionWanted } from '../postgres-session-source.ts'
 import { type Call, Unreachable } from '../valkey.ts'
@@ -54,10 +54,17 @@ function lapsed({ places }: Opener, { tenant, place }: Opening, messageId: strin
   return { outcome: 'lapsed', messageId }
 }
 
-/** The turn, as far as the script and what was loaded tell it. */
-type Attempted = Omit<OpenedTurn, 'settings' | 'onSave'>
+/** Its history is as it stands here, with more than anybody looks at. */
+export type OpenedFromHere = OpenedTurn & { history: MessageRecord[] }
 
-async function attemptAll(means: Opener, opening: Opening, count: number): Promise<Attempted | LapsedTurn> {
+/** The turn, as far as the script and what was loaded tell it. */
+type Attempted = Omit<OpenedFromHere, 'settings' | 'onSave'>
+
+async function attemptAll(
+  means: Opener,
+  opening: Opening,
+  count: number,
+): Promise<Attempted | LapsedTurn | Archived> {
   const { tenant, place, messageId } = opening
   const { sessionId, threadId } = place
   let { from } = opening.wanted
@@ -71,6 +78,7 @@ async function attemptAll(means: Opener, opening: Opening, count: number): Promi
       const wanted = { ...opening.wanted, sessionId, threadId, from, count: kept(count) }
       const result = await load(means, tenant, wanted, first)
       if (result?.outcome === 'lapsed') return lapsed(means, opening, result.messageId)
+      if (result?.outcome === 'archived') return result
       if (result?.outcome === 'refused') throw refusal(opening, result.code, result.messageId)
       loaded = result && { ...result, created: result.created || (loaded?.created ?? false) }
       continue
@@ -101,7 +109,7 @@ async function attemptAll(means: Opener, opening: Opening, count: number): Promi
  * The turn is opened, with its marks beside it, or nothing is left of the attempt; where Valkey cannot be reached, that is
  * not known. Loads from Postgres what is not here. Throws refusals as the client is told of them.
  */
-export async function open(means: Opener, opening: Opening): Promise<OpenedTurn | LapsedTurn> {
+export async function open(means: Opener, opening: Opening): Promise<OpenedFromHere | LapsedTurn | Archived> {
   const settings = await means.settingsOf(opening.tenant)
   const forget = (): void => {
     means.valkey.pipeline(unmark(opening)).catch(() => undefined)

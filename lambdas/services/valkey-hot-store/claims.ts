@@ -4,6 +4,7 @@ import { CodedError, type Tenant } from '../../protocol.ts'
 import type { ClaimedTurn, TurnRequest } from '../hot-store.ts'
 import type { Claim } from '../postgres-session-source.ts'
 import { inTime } from './in-time.ts'
+import { mark } from './marks.ts'
 import type { Means } from './means.ts'
 import { claimKey, keysOf } from './names.ts'
 import * as scripts from './scripts/claims.ts'
@@ -49,14 +50,20 @@ function mayBeOld(key: string): boolean {
   return age < -HOUR_MS || age > DAY_MS - HOUR_MS
 }
 
-/** Whether the turn of somebody's claim was opened. */
+/**
+ * Whether the turn of a claim of this key was opened. Whoever opened it may have died before it had written down where it
+ * lies, and then nobody would find it: the same request knows.
+ */
 async function isOpen(
   { valkey }: Pick<Means, 'valkey'>,
-  tenant: Tenant,
-  { sessionId, messageId }: Claim,
+  { tenant, threadId, idempotency }: TurnRequest,
+  { sessionId, messageId, userMessageId: questionId, bodyHash }: Claim,
 ): Promise<boolean> {
-  const { turn } = keysOf(tenant, { sessionId, threadId: '' })
-  return (await valkey.command('EXISTS', turn(messageId))) === 1
+  const place = { sessionId, threadId }
+  if ((await valkey.command('EXISTS', keysOf(tenant, place).turn(messageId))) !== 1) return false
+  if (idempotency?.bodyHash === bodyHash)
+    await valkey.pipeline(mark({ tenant, place, messageId, questionId }))
+  return true
 }
 
 async function savedClaim(
@@ -79,10 +86,11 @@ async function savedClaim(
  */
 export async function claim(
   means: Pick<Means, 'valkey' | 'source' | 'count'>,
-  { tenant, sessionId, question, messageId }: TurnRequest,
+  request: TurnRequest,
   idempotency: Idempotency,
 ): Promise<ClaimedTurn | HeldKey> {
   const { valkey } = means
+  const { tenant, sessionId, question, messageId } = request
   const { caller, key, bodyHash } = idempotency
   const name = claimKey(tenant, caller, key)
   const mine: Claim = { bodyHash, sessionId, userMessageId: question.id, messageId }
@@ -104,7 +112,7 @@ export async function claim(
       return toClaimed(older, bodyHash)
     }
     const other: Claim = JSON.parse(standing)
-    if (await isOpen(means, tenant, other)) return toClaimed(other, bodyHash)
+    if (await isOpen(means, request, other)) return toClaimed(other, bodyHash)
     if (age > ABANDONED_MS) {
       // The cache may have forgotten the turn, and not the claim.
       const older = await savedClaim(means, tenant, idempotency)
@@ -118,12 +126,13 @@ export async function claim(
 /** The turn that a request's key names here, if it names one that was opened. Claims nothing. */
 export async function findClaim(
   means: Pick<Means, 'valkey'>,
-  { tenant, idempotency }: TurnRequest,
+  request: TurnRequest,
 ): Promise<ClaimedTurn | undefined> {
+  const { tenant, idempotency } = request
   if (idempotency === undefined) return undefined
   const { caller, key, bodyHash } = idempotency
   const text = await means.valkey.command<string | null>('GET', claimKey(tenant, caller, key))
   if (text === null) return undefined
   const standing: Claim = JSON.parse(text)
-  return (await isOpen(means, tenant, standing)) ? toClaimed(standing, bodyHash) : undefined
+  return (await isOpen(means, request, standing)) ? toClaimed(standing, bodyHash) : undefined
 }

@@ -1,6 +1,6 @@
 /** Brings a session, and what a thread needs of its history, from Postgres. */
 import type { MessageRecord, Tenant } from '../../protocol.ts'
-import type { LapsedTurn } from '../hot-store.ts'
+import type { Archived, LapsedTurn } from '../hot-store.ts'
 import type { LoadedSession, Refusal, SessionWanted } from '../postgres-session-source.ts'
 import type { Means } from './means.ts'
 import { keysOf } from './names.ts'
@@ -37,15 +37,16 @@ const columnsOf = (message: MessageRecord): MessageRecord => ({
 })
 
 /**
- * Settles the session first, so that Postgres knows all of it. Afterwards it is here, unless Postgres has refused it or a
- * turn is in the way. Undefined: it has changed here since it had this version, and nothing was put.
+ * Settles the session first, so that Postgres knows all of it. Afterwards it is here, unless Postgres has refused it, a
+ * turn is in the way, or what is wanted has left for the archive. Undefined: it has changed here since it had this version,
+ * and nothing was put.
  */
 export async function load(
   means: Pick<Means, 'valkey' | 'source'>,
   tenant: Tenant,
   wanted: SessionWanted,
   version: string,
-): Promise<LoadedSession | Refusal | LapsedTurn | undefined> {
+): Promise<LoadedSession | Refusal | LapsedTurn | Archived | undefined> {
   const { valkey, source } = means
   await settlePlace(means, tenant, wanted)
   const loaded = await source.load(tenant, wanted)

@@ -1,6 +1,7 @@
 import type { Count } from '../../protocol.ts'
 import type { SessionSource } from '../postgres-session-source.ts'
 import type { Valkey } from '../valkey.ts'
+import type { Budgeting } from './budgets.ts'
 import type { Places } from './places.ts'
 import type { SettingsOf } from './settings.ts'
 
@@ -11,6 +12,7 @@ export interface Means {
   source: SessionSource
   places: Places
   settingsOf: SettingsOf
+  budgeting: Budgeting
   leaseMs: number
   /** Messages of a history where the tenant has not set another number. */
   historyMessages: number

@@ -1,6 +1,6 @@
 /** What stands in Valkey, and under which name. Everything has a time to live. */
 import { createHash } from 'node:crypto'
-import type { Tenant } from '../../protocol.ts'
+import type { LimitCheck, Tenant } from '../../protocol.ts'
 
 /** Where a turn or a message lies. */
 export interface Place {
@@ -48,6 +48,19 @@ export const placeKey = (tenant: Tenant, messageId: string): string =>
   `tk:{${tenantTag(tenant)}:${messageId}}:place`
 
 export const settingsKey = (tenant: Tenant): string => `tk:{${tenantTag(tenant)}}:settings`
+
+/** Of one tenant's checks all lie together; an address has no tenant, and its key is a hash. */
+export const rateKey = ({ tenant, kind, key }: Pick<LimitCheck, 'tenant' | 'kind' | 'key'>): string => {
+  if (tenant === undefined) return `tk:{addresses:${encodeURIComponent(key)}}:rate`
+  return `tk:{${tenantTag(tenant)}}:rate:${kind}${key === '' ? '' : `:${encodeURIComponent(key)}`}`
+}
+
+/** Of a user, or of all users of the tenant together (''); of a day (`YYYY-MM-DD`) or a month. A number. */
+export const tokensKey = (tenant: Tenant, userId: string, period: string): string =>
+  `tk:{${tenantTag(tenant)}}:tokens:${encodeURIComponent(userId)}:${period}`
+
+/** Hash: turn -> `tokens held_until day user`. */
+export const reservedKey = (tenant: Tenant): string => `tk:{${tenantTag(tenant)}}:reserved`
 
 /** A caller's idempotency key, which may be any text. */
 export const claimKey = (tenant: Tenant, caller: string, key: string): string =>

@@ -1,21 +1,80 @@
 /** Opens turns: of new questions, and again of those that are there. */
-import type { Actor, OnSave } from '../../protocol.ts'
-import type { ClaimedTurn, LapsedTurn, OpenedTurn, RegenerateRequest, TurnRequest } from '../hot-store.ts'
+import type { Actor, OnSave, Tenant } from '../../protocol.ts'
+import type {
+  Archived,
+  ClaimedTurn,
+  LapsedTurn,
+  OpenedTurn,
+  RegenerateRequest,
+  TurnRequest,
+} from '../hot-store.ts'
 import { refuse } from '../postgres-hot-store.ts'
 import { Unreachable } from '../valkey.ts'
-import { open } from './attempts.ts'
+import { type OpenedFromHere, open } from './attempts.ts'
+import type { Spender } from './budgets.ts'
 import { claim } from './claims.ts'
 import { kept } from './loading.ts'
 import type { Means } from './means.ts'
-import { keysOf } from './names.ts'
+import { keysOf, type Place } from './names.ts'
 import * as scripts from './scripts/opening.ts'
-import { owned, packBody, skipOf } from './values.ts'
+import { owned, packBody, readEntry, skipOf } from './values.ts'
 
 /** Users may act on their own only; what others do in their sessions is recorded. */
 const auditOf = (asker: Actor | undefined, action: string): Pick<OnSave, 'audit'> =>
   asker === undefined || asker.role === 'user'
     ? {}
     : { audit: { user_id: asker.userId, role: asker.role, action } }
+
+/** The owner of a session that need not be here; where it is nowhere, of the one that will be made. */
+async function ownerOf(
+  { valkey, source }: Pick<Means, 'valkey' | 'source'>,
+  { tenant, place, ownedBy, owner }: { tenant: Tenant; place: Place; ownedBy: string | null; owner: string },
+): Promise<string> {
+  // Another user's is refused by the opening.
+  if (ownedBy !== null) return ownedBy
+  const known = await valkey.command<string | null>('HGET', keysOf(tenant, place).session, ['user'])
+  if (known !== null) return decodeURIComponent(known)
+  const looking = { ...place, ownedBy, from: null, named: false, make: undefined, count: 0 }
+  const found = await source.load(tenant, looking)
+  return found.outcome === 'loaded' ? found.userId : owner
+}
+
+/** Of the question that the target is, or answers; 0 where it is nowhere. */
+async function tokensOfQuestion(
+  { valkey, source }: Pick<Means, 'valkey' | 'source'>,
+  { tenant, place, target }: { tenant: Tenant; place: Place; target: string },
+): Promise<number> {
+  const find = async (id: string) => {
+    const entry = await valkey.command<Buffer | null>('HGET', keysOf(tenant, place).history, [id], {
+      bytes: true,
+    })
+    if (entry !== null) return readEntry(place.sessionId, entry)
+    const message = await source.findMessage(tenant, id)
+    // It is brought back before the turn is opened, and then this is asked again.
+    return message !== undefined && 'outcome' in message ? undefined : message
+  }
+  const found = await find(target)
+  const parent = found?.role === 'assistant' ? found.parent_message_id : null
+  return (parent === null ? found : await find(parent))?.token_count ?? 0
+}
+
+/** Holds tokens for the turn that is opened, and for no other. */
+async function withinBudgets(
+  means: Pick<Means, 'budgeting'>,
+  spender: Spender,
+  opening: () => Promise<OpenedFromHere | LapsedTurn | Archived>,
+): Promise<OpenedFromHere | LapsedTurn | Archived> {
+  const reservation = await means.budgeting.reserve(spender)
+  try {
+    const turn = await opening()
+    if (turn.outcome === 'opened') reservation.raise(turn.history)
+    else reservation.giveBack()
+    return turn
+  } catch (error) {
+    reservation.giveBack()
+    throw error
+  }
+}
 
 /** What saving the question has to do, beside counting it. */
 function questionOnSave({ title, channel, idempotency, messageId, asker }: TurnRequest): OnSave {
@@ -45,41 +104,50 @@ async function openQuestion(
   means: Means,
   request: TurnRequest,
   deadline: number,
-): Promise<OpenedTurn | LapsedTurn> {
+): Promise<OpenedTurn | LapsedTurn | Archived> {
   const { tenant, sessionId, threadId, messageId, ownedBy, owner, channel, title, parentMessageId } = request
   const place = { sessionId, threadId }
   const keys = keysOf(tenant, place)
   const question = { ...request.question, on_save: questionOnSave(request) }
   const make = { owner, channel, title }
   const onSave: OnSave = { count: true }
-  const turn = await open(means, {
+  const spender: Spender = {
     tenant,
-    place,
     messageId,
-    questionId: question.id,
-    wanted: { ownedBy, make, from: parentMessageId ?? null, named: parentMessageId !== undefined },
-    onSave,
-    call: (count, final) => ({
-      script: scripts.open,
-      keys: [keys.session, keys.history, keys.order, keys.running, keys.unsaved, keys.turn(messageId)],
-      args: [
-        messageId,
-        question.id,
-        owned(ownedBy),
-        parentOf(request),
-        means.leaseMs,
-        count,
-        kept(count),
-        deadline,
-        request.sessionIsNew ? encodeURIComponent(owner) : '',
-        final ? '1' : '0',
-        skipOf(question),
-        packBody(question),
-        JSON.stringify(onSave),
-      ],
-      bytes: true,
+    spending: request.spending,
+    owner: async () => (request.sessionIsNew ? owner : ownerOf(means, { tenant, place, ownedBy, owner })),
+    questionTokens: async () => question.token_count ?? 0,
+  }
+  const turn = await withinBudgets(means, spender, () =>
+    open(means, {
+      tenant,
+      place,
+      messageId,
+      questionId: question.id,
+      wanted: { ownedBy, make, from: parentMessageId ?? null, named: parentMessageId !== undefined },
+      onSave,
+      call: (count, final) => ({
+        script: scripts.open,
+        keys: [keys.session, keys.history, keys.order, keys.running, keys.unsaved, keys.turn(messageId)],
+        args: [
+          messageId,
+          question.id,
+          owned(ownedBy),
+          parentOf(request),
+          means.leaseMs,
+          count,
+          kept(count),
+          deadline,
+          request.sessionIsNew ? encodeURIComponent(owner) : '',
+          final ? '1' : '0',
+          skipOf(question),
+          packBody(question),
+          JSON.stringify(onSave),
+        ],
+        bytes: true,
+      }),
     }),
-  })
+  )
   // Beside the answer, so that the session can be read at once. Where that fails, saving makes it.
   if (turn.outcome === 'opened' && turn.created && request.sessionIsNew)
     means.source
@@ -95,13 +163,13 @@ async function openQuestion(
 export async function openTurn(
   means: Means,
   request: TurnRequest,
-): Promise<OpenedTurn | ClaimedTurn | LapsedTurn> {
+): Promise<OpenedTurn | ClaimedTurn | LapsedTurn | Archived> {
   if (request.idempotency === undefined) return openQuestion(means, request, 0)
   const claimed = await claim(means, request, request.idempotency)
   if ('outcome' in claimed) return claimed
   try {
     const turn = await openQuestion(means, request, claimed.deadline)
-    if (turn.outcome === 'lapsed') await claimed.release()
+    if (turn.outcome !== 'opened') await claimed.release()
     return turn
   } catch (error) {
     // Where it is not known whether the turn was opened, the turn itself will tell.
@@ -113,33 +181,43 @@ export async function openTurn(
 /** As HotStore says; a message of which nobody has heard is `not_found`, and Postgres is asked before. */
 export async function reopenTurn(
   means: Means,
-  { tenant, ownedBy, asker, target, messageId }: RegenerateRequest,
-): Promise<OpenedTurn | LapsedTurn> {
+  { tenant, spending, ownedBy, asker, target, messageId }: RegenerateRequest,
+): Promise<OpenedTurn | LapsedTurn | Archived> {
   const what = 'message'
   const place = await means.places.findAnywhere(tenant, target)
   if (place === undefined) throw refuse({ code: 'not_found', what })
+  if ('outcome' in place) return place
   const keys = keysOf(tenant, place)
   const onSave: OnSave = { count: true, ...auditOf(asker, 'answer.regenerated') }
-  return open(means, {
+  const spender: Spender = {
     tenant,
-    place,
     messageId,
-    wanted: { ownedBy, make: undefined, from: target, named: true },
-    what,
-    onSave,
-    call: (count, final) => ({
-      script: scripts.reopen,
-      keys: [keys.session, keys.history, keys.order, keys.running, keys.turn(messageId)],
-      args: [
-        messageId,
-        target,
-        owned(ownedBy),
-        means.leaseMs,
-        count,
-        final ? '1' : '0',
-        JSON.stringify(onSave),
-      ],
-      bytes: true,
+    spending,
+    owner: () => ownerOf(means, { tenant, place, ownedBy, owner: '' }),
+    questionTokens: () => tokensOfQuestion(means, { tenant, place, target }),
+  }
+  return withinBudgets(means, spender, () =>
+    open(means, {
+      tenant,
+      place,
+      messageId,
+      wanted: { ownedBy, make: undefined, from: target, named: true },
+      what,
+      onSave,
+      call: (count, final) => ({
+        script: scripts.reopen,
+        keys: [keys.session, keys.history, keys.order, keys.running, keys.turn(messageId)],
+        args: [
+          messageId,
+          target,
+          owned(ownedBy),
+          means.leaseMs,
+          count,
+          final ? '1' : '0',
+          JSON.stringify(onSave),
+        ],
+        bytes: true,
+      }),
     }),
-  })
+  )
 }

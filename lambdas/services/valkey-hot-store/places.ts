@@ -1,6 +1,7 @@
 /** Where messages lie, and which of them this instance writes. */
 import type { Tenant } from '../../protocol.ts'
 import { type BoundedMap, boundedMap } from '../bounded-map.ts'
+import type { Archived } from '../hot-store.ts'
 import type { SessionSource } from '../postgres-session-source.ts'
 import type { Valkey } from '../valkey.ts'
 import { readPlace } from './marks.ts'
@@ -10,7 +11,7 @@ export interface Places {
   /** Undefined: nobody here has heard of such a message, or not any more. */
   find(tenant: Tenant, messageId: string): Promise<Place | undefined>
   /** As `find`, and then asks Postgres. */
-  findAnywhere(tenant: Tenant, messageId: string): Promise<Place | undefined>
+  findAnywhere(tenant: Tenant, messageId: string): Promise<Place | Archived | undefined>
   remember(tenant: Tenant, messageId: string, place: Place): void
   /** Turns that this instance writes, by placeKey. Of these it knows that they were there. */
   writing: BoundedMap<Place>
@@ -40,6 +41,7 @@ export function openPlaces(
       const known = await find(tenant, messageId)
       if (known) return known
       const message = await source.findMessage(tenant, messageId)
+      if (message !== undefined && 'outcome' in message) return message
       return message && { sessionId: message.session_id, threadId: message.thread_id }
     },
     remember: (tenant, messageId, place) => places.set(placeKey(tenant, messageId), place),

@@ -116,7 +116,7 @@ export async function messageDeleted(
   messageId: string,
 ): Promise<void> {
   const place = await places.findAnywhere(tenant, messageId)
-  if (place === undefined) return
+  if (place === undefined || 'outcome' in place) return
   const { session, history, order, unsaved, turn } = keysOf(tenant, place)
   await valkey.run(scripts.erase, [session, history, order, unsaved, turn(messageId)], [messageId])
 }

@@ -49,7 +49,7 @@ export async function append(
 
 /** As HotStore says. A turn that the cache has forgotten is `unavailable` to its writer. */
 export async function close(
-  means: Pick<Means, 'valkey' | 'places' | 'leaseMs'>,
+  means: Pick<Means, 'valkey' | 'places' | 'leaseMs' | 'budgeting'>,
   lease: TurnLease,
   batches: readonly EventBatch[],
   answer: MessageRecord,
@@ -60,7 +60,9 @@ export async function close(
     keys: [turn(messageId), running, log(messageId), session],
     args: [messageId, epoch, means.leaseMs, writeEntry(answer), ...toArgs(batches)],
   }))
-  return reply === undefined || reply === 'lost' ? undefined : Number(reply)
+  if (reply === undefined || reply === 'lost') return undefined
+  await means.budgeting.settle(lease.tenant, answer)
+  return Number(reply)
 }
 
 /** As HotStore says. A turn that the cache has forgotten is `unavailable` to its writer. */
@@ -89,7 +91,7 @@ export async function finish(
 
 /** As HotStore says: from here on whoever held the lease is refused. */
 export async function takeOver(
-  { valkey, places, leaseMs }: Pick<Means, 'valkey' | 'places' | 'leaseMs'>,
+  { valkey, places, leaseMs, budgeting }: Pick<Means, 'valkey' | 'places' | 'leaseMs' | 'budgeting'>,
   tenant: Tenant,
   messageId: string,
 ): Promise<{ turn: TakenTurn; saved: MessageRecord | undefined } | undefined> {
@@ -111,6 +113,7 @@ export async function takeOver(
     return entry && readEntry(place.sessionId, entry)
   }
   places.writing.set(placeKey(tenant, messageId), place)
+  budgeting.inherit(tenant, messageId)
   return {
     saved: record('saved'),
     turn: {
