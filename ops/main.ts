@@ -1,13 +1,23 @@
 /**
  * Commands for those who run Turnkeep: `npm run ops -- <area> <command> …`. They end with 0 when all was done, 1 when
- * something was refused or failed, 2 when they were called wrongly, 130 when they were interrupted.
+ * something was refused or failed, 2 when they were called wrongly or for no environment, 130 when they were interrupted.
  */
+import { HELP as CACHE_HELP, cache } from './cache/cache.ts'
 import { HELP as DEAD_LETTERS_HELP, deadLetters } from './dead-letters/dead-letters.ts'
-import { Failure, UsageError } from './failures.ts'
+import { lacksCredentials, reasonOf, UsageError, WrongEnvironment } from './failures.ts'
+import { HELP as PHASE_HELP, phase } from './phase/phase.ts'
+import { HELP as RESTORE_HELP, restore } from './restore/restore.ts'
+import { HELP as RETENTION_HELP, retention } from './retention/retention.ts'
 import { HELP as SMOKE_HELP, smoke } from './smoke/smoke.ts'
+import { HELP as STATUS_HELP, status } from './status/status.ts'
 
 const AREAS = {
+  status: { run: status, help: STATUS_HELP },
+  phase: { run: phase, help: PHASE_HELP },
+  cache: { run: cache, help: CACHE_HELP },
   'dead-letters': { run: deadLetters, help: DEAD_LETTERS_HELP },
+  restore: { run: restore, help: RESTORE_HELP },
+  retention: { run: retention, help: RETENTION_HELP },
   smoke: { run: smoke, help: SMOKE_HELP },
 }
 const HELP = Object.values(AREAS)
@@ -39,7 +49,13 @@ async function run([name, ...rest]: string[]): Promise<number> {
       console.error(`${error.message}\n\n${area?.help ?? HELP}`)
       return 2
     }
-    console.error(error instanceof Failure ? error.message : `${error.name}: ${error.message}`)
+    if (error instanceof WrongEnvironment || lacksCredentials(error)) {
+      console.error(
+        error instanceof WrongEnvironment ? error.message : `No credentials for AWS: ${reasonOf(error)}`,
+      )
+      return 2
+    }
+    console.error(reasonOf(error))
     return 1
   }
 }

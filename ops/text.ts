@@ -27,3 +27,28 @@ export const time = (milliseconds: number): string =>
   `${new Date(milliseconds).toISOString().slice(0, 19).replace('T', ' ')}Z`
 
 export const count = (number: number, noun: string): string => `${number} ${noun}${number === 1 ? '' : 's'}`
+
+const SPANS = [
+  ['d', 86_400],
+  ['h', 3_600],
+  ['min', 60],
+] as const
+
+/** 12 s, 5 min, 3 h, 2 d: as exact as one looks at it. */
+export function span(seconds: number): string {
+  for (const [unit, size] of SPANS) if (seconds >= 2 * size) return `${Math.round(seconds / size)} ${unit}`
+  return `${rounded(seconds)} s`
+}
+
+const SIZES = ['bytes', 'KB', 'MB', 'GB', 'TB']
+
+export function size(bytes: number): string {
+  const power = Math.min(Math.max(Math.floor(Math.log10(Math.max(bytes, 1)) / 3), 0), SIZES.length - 1)
+  return `${rounded(bytes / 1_000 ** power)} ${SIZES[power]}`
+}
+
+/** 1,234; 87.4; 0.25: three digits that count, and whole numbers whole. */
+export function rounded(value: number): string {
+  const digits = Math.abs(value) >= 100 ? 0 : Math.abs(value) >= 10 ? 1 : 2
+  return value.toLocaleString('en-US', { maximumFractionDigits: digits })
+}

@@ -1,7 +1,6 @@
 /** Which queues a command works on. */
-import { readFileSync } from 'node:fs'
-import { join, resolve } from 'node:path'
 import { Failure, UsageError } from '../failures.ts'
+import { isOnThisMachine, readLocal, type Variables } from '../local.ts'
 
 export interface Place {
   deadUrl: string
@@ -19,15 +18,11 @@ export interface WhereOptions {
   local?: boolean | undefined
 }
 
-type Environment = Record<string, string | undefined>
-
-const ROOT = resolve(import.meta.dirname, '../..')
-
 /**
  * The options first, then the environment, then the Turnkeep that runs on this machine. The two queues always come
  * from one of them: a mixture could send one environment's turns to another.
  */
-export function where({ queue, source, local }: WhereOptions, environment: Environment): Place {
+export function where({ queue, source, local }: WhereOptions, environment: Variables): Place {
   if (local && (queue || source)) throw new UsageError('Either --local or --queue and --source.')
   if (source && !queue) throw new UsageError('--source needs --queue.')
   if (queue) return place(queue, source, environment)
@@ -36,14 +31,13 @@ export function where({ queue, source, local }: WhereOptions, environment: Envir
   return localPlace(environment)
 }
 
-function place(deadUrl: string, turnsUrl: string | undefined, environment: Environment): Place {
+function place(deadUrl: string, turnsUrl: string | undefined, environment: Variables): Place {
   for (const url of [deadUrl, turnsUrl])
     if (url !== undefined && !/^https?:\/\/[^/]+\/./.test(url))
       throw new UsageError(`${url} is not the URL of a queue.`)
   // Said outright, because the SDK prefers the queue's host to the variable.
   const endpoint = environment.AWS_ENDPOINT_URL_SQS || new URL(deadUrl).origin
-  const { hostname } = new URL(endpoint)
-  const onThisMachine = /^(127\.\d+\.\d+\.\d+|localhost|\[::1\])$/.test(hostname)
+  const onThisMachine = isOnThisMachine(endpoint)
   const ofUrl = /^sqs\.([\w-]+)\.amazonaws\./.exec(new URL(deadUrl).hostname)?.[1]
   return {
     deadUrl,
@@ -55,16 +49,11 @@ function place(deadUrl: string, turnsUrl: string | undefined, environment: Envir
   }
 }
 
-/** The cloud process leaves its addresses in the data directory (local/cloud/main.ts). */
-function localPlace(environment: Environment): Place {
-  const file = join(resolve(environment.TURNKEEP_DATA_DIR || join(ROOT, '.turnkeep')), 'local.json')
-  let addresses: Environment
-  try {
-    addresses = JSON.parse(readFileSync(file, 'utf8'))
-  } catch {
+function localPlace(environment: Variables): Place {
+  const { file, found } = readLocal(environment)
+  if (found === undefined)
     throw new Failure(
       `No Turnkeep runs on this machine (there is no ${file}). Start it, or name the queues with --queue and --source.`,
     )
-  }
-  return place(addresses.TURNS_DEAD_QUEUE_URL ?? '', addresses.TURNS_QUEUE_URL, {})
+  return place(found.TURNS_DEAD_QUEUE_URL ?? '', found.TURNS_QUEUE_URL, {})
 }

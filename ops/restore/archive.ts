@@ -1,0 +1,99 @@
+/** The bucket, as far as a restore reads it and puts texts back. */
+import {
+  GetObjectCommand,
+  HeadObjectCommand,
+  PutObjectCommand,
+  paginateListObjectsV2,
+  S3Client,
+} from '@aws-sdk/client-s3'
+import type { Tenant } from '../../lambdas/protocol.ts'
+import type { Environment } from '../environment.ts'
+
+/** One gzip member, as the manifest has it. docs/archive-format.md. */
+export interface ManifestSegment {
+  sessionId: string
+  offset: number
+  length: number
+  textBytes: number
+  messages: number
+  firstSequence: number
+  lastSequence: number
+  sha256: string
+}
+
+export interface Manifest {
+  schemaVersion: number
+  bytes: number
+  sha256: string
+  messages: number
+  segments: ManifestSegment[]
+}
+
+export interface ArchiveObject {
+  key: string
+  tenant: Tenant
+}
+
+export interface Archive {
+  /** Objects whose keys begin so, in their order: a tenant's oldest first. */
+  objects(from: string): AsyncGenerator<ArchiveObject, void>
+  /** Undefined where it has none: then it was never finished, and nothing has left Postgres because of it. */
+  manifest(object: ArchiveObject): Promise<Manifest | undefined>
+  range(key: string, offset: number, length: number): Promise<Buffer>
+  /** Texts of objects below a prefix. */
+  texts(prefix: string): AsyncGenerator<string, void>
+  /** Puts a text where a row says that it is, unless it is there. */
+  keepText(key: string, text: string): Promise<void>
+}
+
+const OBJECT = /^archive\/([^/]+)\/([^/]+)\/\d{4}\/\d{2}\/\d{2}\/[0-9a-f-]{36}\.jsonl\.gz$/
+
+const isMissing = (error: unknown): boolean => /^(NoSuchKey|NotFound)$/.test((error as Error).name)
+
+export function openArchive(environment: Environment, abortSignal: AbortSignal): Archive {
+  const client = new S3Client({ ...environment.reach('S3') })
+  const Bucket = environment.values.CONTENT_BUCKET ?? ''
+  const read = async (Key: string, Range?: string): Promise<Buffer> => {
+    const { Body } = await client.send(new GetObjectCommand({ Bucket, Key, Range }), { abortSignal })
+    return Buffer.from((await Body?.transformToByteArray()) ?? [])
+  }
+  async function* keysBelow(Prefix: string): AsyncGenerator<string, void> {
+    for await (const { Contents = [] } of paginateListObjectsV2(
+      { client },
+      { Bucket, Prefix },
+      { abortSignal },
+    ))
+      for (const { Key = '' } of Contents) yield Key
+  }
+  return {
+    async *objects(from) {
+      for await (const key of keysBelow(from)) {
+        const [, companyId, platform] = OBJECT.exec(key) ?? []
+        if (companyId === undefined || platform === undefined) continue
+        const tenant = { companyId: decodeURIComponent(companyId), platform: decodeURIComponent(platform) }
+        yield { key, tenant }
+      }
+    },
+    async manifest({ key }) {
+      try {
+        return JSON.parse((await read(key.replace(/\.jsonl\.gz$/, '.manifest.json'))).toString())
+      } catch (error) {
+        if (isMissing(error)) return undefined
+        throw error
+      }
+    },
+    range: (key, offset, length) => read(key, `bytes=${offset}-${offset + length - 1}`),
+    async *texts(prefix) {
+      for await (const key of keysBelow(prefix)) yield (await read(key)).toString()
+    },
+    async keepText(Key, text) {
+      try {
+        await client.send(new HeadObjectCommand({ Bucket, Key }), { abortSignal })
+      } catch (error) {
+        if (!isMissing(error)) throw error
+        const ContentType = 'text/plain; charset=utf-8'
+        await client.send(new PutObjectCommand({ Bucket, Key, Body: text, ContentType }), { abortSignal })
+      }
+    },
+  }
+}
