@@ -1,16 +1,20 @@
 /**
  * `npm run bench:turn`: what an ordinary turn uses. Runs the whole product on this machine, with a meter on every
  * connection, one turn after another: so each message of the queue comes alone, which is the dearest way, and none
- * is kept waiting by another. Writes bench/results/turn-<date>.json, which `npm run cost` reads.
+ * is kept waiting by another. Writes bench/results/turn-<date>.json, or cached-turn-<date>.json for phase 2 (`--phase 2`);
+ * `npm run cost` reads them.
  */
 import { relative } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import type { Consumption } from '../../lib/cost/consumption.ts'
+import { MEASUREMENTS } from '../../lib/cost/measured.ts'
 import { type ApiClient, clientOf } from '../../test/harness/client.ts'
+import { startRedis } from '../../test/harness/redis.ts'
 import { ACME, startTurnkeep, type Turnkeep } from '../../test/harness/turnkeep.ts'
 import { circumstances, keepResult } from '../machine.ts'
 import { msBelow, msOf } from '../processor.ts'
+import { startCacheMeter } from './cache.ts'
 import { type Edge, openEdge } from './edge.ts'
 import { read } from './logs.ts'
 import { printTurn } from './report.ts'
@@ -32,9 +36,13 @@ const LAST_WORDS_MS = 500
 /** Watches come back once or twice. */
 const DRAIN_MS = 120_000
 
-const { values } = parseArgs({ options: { turns: { type: 'string', default: '20' } } })
+const { values } = parseArgs({
+  options: { turns: { type: 'string', default: '20' }, phase: { type: 'string', default: '1' } },
+})
 const turns = Number(values.turns)
 if (!Number.isInteger(turns) || turns < 1) throw new Error('--turns must be a whole number above 0.')
+const phase = values.phase === '2' ? 2 : 1
+if (values.phase !== String(phase)) throw new Error('--phase must be 1 or 2.')
 
 /** Hangul that does not repeat: Postgres compresses what does. Always the same. */
 function text(characters: number): string {
@@ -53,23 +61,28 @@ const pieces = Array.from({ length: ANSWER_TOKENS }, (_, index) => {
 })
 
 const measured = { ...circumstances(), turns }
+const redis = phase === 2 ? await startRedis('single') : undefined
+const meter = redis && (await startCacheMeter(redis))
 let edge: Edge | undefined
 const turnkeep = await startTurnkeep({
   name: 'bench_turn',
+  ...(redis && { valkey: redis }),
   scriptedModel: { tokenDelayMs: TOKEN_MS, respond: () => ({ content: pieces }) },
   environment: async (cloud) => {
     edge = await openEdge(cloud)
-    return edge.environment
+    return { ...edge.environment, ...(meter && { VALKEY_URL: `redis://127.0.0.1:${meter.port}` }) }
   },
 })
 try {
   if (edge === undefined) throw new Error('there is no meter')
   const consumption = await measure(turnkeep, edge)
   printTurn(consumption)
-  console.log(`\nWritten to ${relative(process.cwd(), keepResult('turn', consumption))}`)
+  console.log(`\nWritten to ${relative(process.cwd(), keepResult(MEASUREMENTS[phase], consumption))}`)
 } finally {
   await turnkeep.close()
   await edge?.close()
+  meter?.close()
+  await redis?.close()
 }
 
 async function measure(product: Turnkeep, { address, take }: Edge): Promise<Consumption> {
@@ -78,6 +91,7 @@ async function measure(product: Turnkeep, { address, take }: Edge): Promise<Cons
   await quiet(product)
   const before = await look(product)
   take()
+  await meter?.reset()
 
   for (let left = turns; left > 0; left -= TURNS_PER_CONVERSATION) {
     await converse(user, Math.min(left, TURNS_PER_CONVERSATION))
@@ -87,8 +101,12 @@ async function measure(product: Turnkeep, { address, take }: Edge): Promise<Cons
   await quiet(product)
   const seen = take()
   const after = await look(product)
+  const cache = await meter?.take(turns)
 
-  for (let run = 0; run < IDLE_RUNS; run += 1) await product.cloud.runtimeApi.invoke('maintain', '{}')
+  await product.cloud.runtimeApi.invoke('archive', '{}') // it leaves word that nothing is due for days
+  take()
+  for (let run = 0; run < IDLE_RUNS; run += 1)
+    for (const name of ['maintain', 'archive']) await product.cloud.runtimeApi.invoke(name, '{}')
   const idleSeen = take()
   const idleWritten = read(product.output().slice(after.output))
   const written = read(product.output().slice(before.output, after.output))
@@ -115,6 +133,7 @@ async function measure(product: Turnkeep, { address, take }: Edge): Promise<Cons
       walBytes: each(after.walBytes - before.walBytes),
       cpuMs: between(before.postgresMs, after.postgresMs),
     },
+    ...(cache && { cache }),
     functionsCpuMs: between(before.functionsMs, after.functionsMs),
     metrics: written.metrics,
     idle: {

@@ -52,6 +52,23 @@ export function printTurn(consumption: Consumption): void {
       ].map(([what, value]) => ({ 'one turn': String(what), amount: amount(Number(value)) })),
     ),
   )
+  if (consumption.cache) {
+    const { commands, gigabyteHours, simpleMicroseconds } = consumption.cache
+    const bytesForADay = (gigabyteHours * 1e9) / 24
+    console.log(`\nThe cache, where a simple command takes ${amount(simpleMicroseconds)} µs:\n`)
+    console.log(
+      table(
+        commands.map(({ operation, calls, bytes, microseconds, ecpus }) => ({
+          operation,
+          calls: amount(calls),
+          bytes: amount(bytes),
+          'µs each': amount(microseconds),
+          ECPUs: amount(ecpus),
+        })),
+      ),
+    )
+    console.log(`What a turn leaves in it is as much as ${amount(bytesForADay)} bytes for a day.`)
+  }
   console.log('\nOne run of maintain while nobody is there:')
   for (const [name, use] of Object.entries(idle.functions))
     console.log(`  ${name}: ${amount(use.ms)} ms, ${amount(use.logBytes)} log bytes`)

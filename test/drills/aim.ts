@@ -1,7 +1,8 @@
 /** Kills the functions at one chosen moment of one chosen call, and lists the moments that there are to choose from. */
+import { createHash } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { DrillCloud } from './drill-cloud.ts'
-import { nameOf } from './drill-model.ts'
+import { keyOf, nameOf } from './drill-model.ts'
 import { type Fate, type Moment, type Passage, passAll, type Service } from './fault-proxy.ts'
 
 /** One moment of one call; `nth` counts the calls that are alike. */
@@ -18,14 +19,20 @@ export const describeStep = ({ service, operation, nth, moment }: Step): string 
 /** Before it dies a process does whatever it does without waiting for this step: that is what a kill has to show. */
 const HOLD_MS = 400
 
+/** The cache is waited for no longer than 300 ms: after that its caller goes on without it, which is another fault. */
+const CACHE_HOLD_MS = 200
+
+/** Calls that name the ids of the turn that they open, in either phase. */
+const OPENING = ['open_within_limits', 'open', 'claim']
 const UUID = /[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/g
 
 /** Tells the calls of one turn from others: by the name of its question, later by the ids that it was opened with. */
 export function createTracker(question: string): (passage: Passage) => boolean {
-  const marks = new Set([`«${nameOf(question)}»`])
+  const key = createHash('sha256').update(keyOf(question)).digest('hex')
+  const marks = new Set([`«${nameOf(question)}»`, key])
   return ({ operation, text }) => {
     const isOurs = [...marks].some((mark) => text.includes(mark))
-    if (isOurs && operation === 'open_within_limits') for (const id of text.match(UUID) ?? []) marks.add(id)
+    if (isOurs && OPENING.includes(operation)) for (const id of text.match(UUID) ?? []) marks.add(id)
     return isOurs
   }
 }
@@ -53,7 +60,7 @@ export function track(cloud: DrillCloud, question: string) {
     steps.push(step)
     if (aim !== describeStep(step)) return moment === 'before' && refuses(passage) ? { status: 500 } : 'pass'
     aim = undefined
-    await sleep(HOLD_MS)
+    await sleep(service === 'cache' ? CACHE_HOLD_MS : HOLD_MS)
     cloud.functions().kill('SIGKILL')
     hit.resolve()
     return 'break'

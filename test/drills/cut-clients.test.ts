@@ -1,21 +1,17 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { NumberedEvent, ReplyEvent } from '../../lambdas/protocol.ts'
 import type { ApiClient } from '../harness/client.ts'
-import { type DrillCloud, isLong, startDrillCloud } from './drill-cloud.ts'
+import { type DrillCloud, inEveryPhase, inPhase, isLong, startDrillCloud } from './drill-cloud.ts'
 import { questionText } from './drill-model.ts'
 import { createRandom } from './random.ts'
 import { conclude } from './report.ts'
 import { type Sighting, sessionOf, takeIn, terminalOf } from './returning-client.ts'
 
 /** Of all offsets, those that the short form tries. */
-const SHORT_FORM = 80
+const SHORT_FORM = { phase1: 80, phase2: 30 }
 const AT_ONCE = 8
 
 let cloud: DrillCloud
-beforeAll(async () => {
-  cloud = await startDrillCloud({ name: 'cuts', environment: { LEASE_SECONDS: '15' } })
-})
-afterAll(() => cloud.close())
 
 /** Whole events of what arrived up to an offset, which may lie within one, or within a character. */
 const eventsIn = (bytes: Uint8Array): NumberedEvent[] =>
@@ -59,25 +55,34 @@ async function askAndCut(
   return sighting
 }
 
-test('a client that is cut at any byte gets every event once', { timeout: 900_000 }, async () => {
-  const random = createRandom()
-  const question = (offset: number) =>
-    questionText({ name: `cut ${String(offset).padStart(5, '0')}`, pieces: 3, delayMs: 5 })
-  const user = cloud.as()
-  const whole = await user.fetch('POST', '/api/chat/stream', { message: question(99_999) })
-  const length = (await whole.arrayBuffer()).byteLength
-  const stride = isLong ? 1 : Math.floor(length / SHORT_FORM)
-  const offsets: number[] = []
-  for (let offset = random.integer(stride); offset <= length; offset += stride) offsets.push(offset)
+inEveryPhase((phase) => {
+  const shortForm = phase.redis ? SHORT_FORM.phase2 : SHORT_FORM.phase1
+  beforeAll(async () => {
+    cloud = await startDrillCloud({ phase, name: 'cuts', environment: { LEASE_SECONDS: '15' } })
+  })
+  afterAll(() => cloud.close())
 
-  const sightings: Sighting[] = []
-  const waiting = [...offsets]
-  const worker = async (): Promise<void> => {
-    for (let offset = waiting.shift(); offset !== undefined; offset = waiting.shift())
-      sightings.push(await askAndCut(user, question(offset), `cut ${offset}`, offset))
-  }
-  await Promise.all(Array.from({ length: AT_ONCE }, worker))
+  test('a client that is cut at any byte gets every event once', { timeout: 900_000 }, async () => {
+    const random = createRandom()
+    const question = (offset: number) =>
+      questionText({ name: `cut ${String(offset).padStart(5, '0')}`, pieces: 3, delayMs: 5 })
+    const user = cloud.as()
+    const whole = await user.fetch('POST', '/api/chat/stream', { message: question(99_999) })
+    const length = (await whole.arrayBuffer()).byteLength
+    const stride = isLong ? 1 : Math.floor(length / shortForm)
+    const offsets: number[] = []
+    for (let offset = random.integer(stride); offset <= length; offset += stride) offsets.push(offset)
 
-  for (const sighting of sightings) expect(terminalOf(sighting), sighting.question).toBeDefined()
-  await conclude(cloud, { fault: 'client cut at every byte', rounds: offsets.length, sightings, random })
+    const sightings: Sighting[] = []
+    const waiting = [...offsets]
+    const worker = async (): Promise<void> => {
+      for (let offset = waiting.shift(); offset !== undefined; offset = waiting.shift())
+        sightings.push(await askAndCut(user, question(offset), `cut ${offset}`, offset))
+    }
+    await Promise.all(Array.from({ length: AT_ONCE }, worker))
+
+    for (const sighting of sightings) expect(terminalOf(sighting), sighting.question).toBeDefined()
+    const fault = inPhase('client cut at every byte', phase)
+    await conclude(cloud, { fault, rounds: offsets.length, sightings, random })
+  })
 })

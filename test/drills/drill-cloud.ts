@@ -1,5 +1,7 @@
 /** The product as the drills run it: short leases, the drill's model, and a proxy that can hurt every call. */
+import { describe } from 'vitest'
 import { type Resources, resources } from '../../lib/resources.ts'
+import { type BreakableRedis, redisAvailable, startRedis, whyNoRedis } from '../harness/redis.ts'
 import { startTurnkeep, type Turnkeep, type TurnkeepOptions } from '../harness/turnkeep.ts'
 import { drillModel } from './drill-model.ts'
 import { createFaultProxy, type FaultProxy } from './fault-proxy.ts'
@@ -7,6 +9,34 @@ import { createFaultProxy, type FaultProxy } from './fault-proxy.ts'
 /** Whether the counts of the issue are run, or a few of each for every change. */
 export const isLong = process.env.DRILLS === 'long'
 export const rounds = (long: number, short: number): number => (isLong ? long : short)
+
+/** Where a drill's turns live. The cluster has TLS and logins: the fault proxy cannot look into what is said to it. */
+export interface Phase {
+  name: string
+  redis?: 'single' | 'cluster'
+}
+const PHASE_1: Phase = { name: 'phase 1' }
+const ONE_VALKEY: Phase = { name: 'phase 2', redis: 'single' }
+const A_CLUSTER: Phase = { name: 'phase 2, a cluster', redis: 'cluster' }
+
+/** The drill in each of these phases that can be had here; the cluster has it in the long form alone. */
+function inPhases(phases: readonly Phase[], tests: (phase: Phase) => void): void {
+  for (const phase of phases) {
+    const missing = phase.redis && !redisAvailable
+    describe.skipIf(missing)(missing ? `${phase.name} (${whyNoRedis})` : phase.name, () => tests(phase))
+  }
+}
+const LONG_ONLY = isLong ? [A_CLUSTER] : []
+export const inEveryPhase = (tests: (phase: Phase) => void): void =>
+  inPhases([PHASE_1, ONE_VALKEY, ...LONG_ONLY], tests)
+/** Where each call is aimed at. */
+export const inProxiedPhases = (tests: (phase: Phase) => void): void => inPhases([PHASE_1, ONE_VALKEY], tests)
+/** Faults of the cache itself. */
+export const inPhaseTwo = (tests: (phase: Phase) => void): void => inPhases([ONE_VALKEY, ...LONG_ONLY], tests)
+
+/** As the table of results has it. */
+export const inPhase = (fault: string, { redis, name }: Phase): string =>
+  redis ? `${fault}, ${name}` : fault
 
 /** The shortest lease there is: a drill waits for many to run out. */
 export const LEASE_SECONDS = 1
@@ -22,13 +52,28 @@ const drillResources: Resources = {
 
 export interface DrillCloud extends Turnkeep {
   proxy: FaultProxy
+  /** Its own, in phase 2. */
+  cache: BreakableRedis | undefined
 }
 
-export async function startDrillCloud(options: TurnkeepOptions = {}): Promise<DrillCloud> {
+export interface DrillOptions extends TurnkeepOptions {
+  phase?: Phase
+  /** One that was started otherwise than the phase says; it is ended with the rest. */
+  cache?: BreakableRedis | undefined
+}
+
+/** In phase 1, unless told otherwise. */
+export async function startDrillCloud({
+  phase = PHASE_1,
+  cache: given,
+  ...options
+}: DrillOptions = {}): Promise<DrillCloud> {
   const proxy = createFaultProxy()
+  const cache = given ?? (phase.redis && (await startRedis(phase.redis)))
   const turnkeep = await startTurnkeep({
     resources: drillResources,
     scriptedModel: { respond: drillModel },
+    ...(cache && { valkey: cache }),
     ...options,
     environment: async (cloud) => ({
       LEASE_SECONDS: String(LEASE_SECONDS),
@@ -39,9 +84,11 @@ export async function startDrillCloud(options: TurnkeepOptions = {}): Promise<Dr
   return {
     ...turnkeep,
     proxy,
+    cache,
     close: async () => {
       await turnkeep.close()
       await proxy.close()
+      await cache?.close()
     },
   }
 }

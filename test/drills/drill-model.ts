@@ -13,6 +13,9 @@ export interface Question {
 export const questionText = ({ name, pieces, delayMs, filling = 0 }: Question): string =>
   `질문 «${name}» pieces=${pieces} delay=${delayMs} filling=${filling}`
 
+/** An idempotency key for it, which may hold ASCII alone. */
+export const keyOf = (question: string): string => `key ${question.slice(0, 100).replace(/[^ -~]/g, '')}`
+
 export const nameOf = (text: string): string | undefined => /«(.*?)»/.exec(text)?.[1]
 
 export function answerPieces({ name, pieces, filling = 0 }: Question): string[] {

@@ -13,8 +13,9 @@ import {
 } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { Cloud } from '../../local/cloud/cloud.ts'
+import { type CacheProxy, startCacheProxy } from '../harness/cache-proxy.ts'
 
-export type Service = 'database' | 'queue' | 'bucket' | 'model'
+export type Service = 'database' | 'queue' | 'bucket' | 'model' | 'cache'
 
 /** before: nothing has happened yet. after: the effect is there, the caller has not heard. answered: it has. */
 export const moments = ['before', 'after', 'answered'] as const
@@ -30,7 +31,7 @@ export interface Passage {
   call: object
 }
 
-/** `break` cuts the connection; a status is answered in place of the real answer. */
+/** `break` cuts the connection; a status is answered in place of the real answer, by the cache as an error of its own. */
 export type Fate = 'pass' | 'break' | { status: number }
 
 export interface FaultProxy {
@@ -43,8 +44,12 @@ export interface FaultProxy {
 
 export const passAll = (): Fate => 'pass'
 
+/** As a server that starts. */
+const CACHE_REFUSES = Buffer.from('-LOADING refused by the drill\r\n')
+
 export function createFaultProxy(): FaultProxy {
   const servers: Server[] = []
+  const caches: CacheProxy[] = []
   const agent = new Agent({ keepAlive: true })
   const open = async (service: Service, target: string): Promise<string> => {
     const server = createServer((incoming, outgoing) => {
@@ -96,6 +101,19 @@ export function createFaultProxy(): FaultProxy {
     outgoing.once('finish', () => void proxy.decide({ ...step, moment: 'answered' }))
   }
 
+  /** Of a cache that speaks plain text; one with TLS is reached directly. */
+  const openCache = async (url: string): Promise<string> => {
+    const cache = await startCacheProxy(Number(new URL(url).port), async (moment, call) => {
+      const { operation, text } = call
+      const fate = await proxy.decide({ service: 'cache', operation, moment, text, call })
+      return typeof fate === 'object' ? CACHE_REFUSES : fate
+    })
+    caches.push(cache)
+    const through = new URL(url)
+    through.port = String(cache.port)
+    return through.href
+  }
+
   const proxy: FaultProxy = {
     decide: passAll,
     async environment({ functionEnvironment }) {
@@ -104,6 +122,7 @@ export function createFaultProxy(): FaultProxy {
       const queue = await open('queue', given('AWS_ENDPOINT_URL_SQS'))
       const bucket = await open('bucket', given('AWS_ENDPOINT_URL_S3'))
       const model = await open('model', given('OPENAI_BASE_URL'))
+      const cache = given('VALKEY_URL')
       const through = (name: string, origin: string): string => `${origin}${new URL(given(name)).pathname}`
       return {
         AWS_ENDPOINT_URL_RDS_DATA: database,
@@ -113,10 +132,12 @@ export function createFaultProxy(): FaultProxy {
         // The SDK sends to the host that a queue's URL names.
         TURNS_QUEUE_URL: through('TURNS_QUEUE_URL', queue),
         TURNS_DEAD_QUEUE_URL: through('TURNS_DEAD_QUEUE_URL', queue),
+        ...(cache.startsWith('redis://') && { VALKEY_URL: await openCache(cache) }),
       }
     },
     async close() {
       agent.destroy()
+      for (const cache of caches) cache.close()
       for (const server of servers) {
         server.close()
         server.closeAllConnections()

@@ -1,7 +1,7 @@
 /** The lives of a turn whose every step is killed once: answered, abandoned, too large for a row, rescued, spooled. */
 import type { Track } from './aim.ts'
 import { type DrillCloud, LEASE_SECONDS } from './drill-cloud.ts'
-import { questionText } from './drill-model.ts'
+import { keyOf, questionText } from './drill-model.ts'
 import { ask, type Sighting } from './returning-client.ts'
 
 export interface Scenario {
@@ -21,7 +21,7 @@ const PIECES = { pieces: 6, delayMs: 60 }
 
 const answered: Scenario['play'] = (cloud, _track, question, aimed) => {
   aimed()
-  return ask(cloud.as(), { question, key: `key ${question.slice(0, 100).replace(/[^ -~]/g, '')}` })
+  return ask(cloud.as(), { question, key: keyOf(question) })
 }
 
 /** Its client never comes back: whatever it saw is kept without its help. */
@@ -50,7 +50,7 @@ const rescued: Scenario['play'] = async (cloud, track, question, aimed) => {
 const spooled: Scenario['play'] = async (cloud, track, question, aimed) => {
   track.refuse(({ operation }) => operation === 'SendMessageBatch')
   aimed()
-  const seen = ask(cloud.as(), { question, key: `key ${question.slice(0, 100).replace(/[^ -~]/g, '')}` })
+  const seen = ask(cloud.as(), { question, key: keyOf(question) })
   void seen.then(() => {
     track.refuse(() => false)
     return cloud.cloud.runtimeApi.invoke('maintain', '{}').catch(() => undefined)

@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Message, NumberedEvent, ReplyEvent } from '../../lambdas/protocol.ts'
 import type { Turnkeep } from '../harness/turnkeep.ts'
+import { cachedTurns } from './cached-turns.ts'
 
 export interface StoredTurn {
   messageId: string
@@ -28,13 +29,12 @@ export interface Stored {
 /** Promise 3 of the contract. */
 export const READABLE_WITHIN_MS = 30_000
 
-/** The log holds a token, so a client may have seen it. */
-const SPOKEN = `exists (select 1 from chat_reply_events e where e.message_id = t.message_id
-  and e.events @? '$[*] ? (@.type == "token")')`
+/** A client may have seen a token. */
+const isSpoken = ({ log }: StoredTurn): boolean => log.some(({ event }) => event.type === 'token')
 
 /** Waits until every turn of which a client may have seen a token has ended by itself and is saved. */
 export const ended = (turnkeep: Turnkeep): Promise<void> =>
-  waitFor(async () => (await unsettled(turnkeep, SPOKEN)).length === 0 && isDrained(turnkeep))
+  waitFor(async () => !(await unsettled(turnkeep)).some(isSpoken) && isDrained(turnkeep))
 
 /**
  * What there is when all has ended. A turn that lost its writer before its question was queued has no watch, and
@@ -43,17 +43,28 @@ export const ended = (turnkeep: Turnkeep): Promise<void> =>
 export async function settled(turnkeep: Turnkeep): Promise<Stored> {
   await ended(turnkeep)
   const agent = turnkeep.as({ userId: 'passer-by', role: 'agent' })
-  for (const { message_id } of await unsettled(turnkeep, `not ${SPOKEN}`))
-    await agent.stream('GET', `/api/chat/stream/${message_id}`)
-  await waitFor(async () => (await unsettled(turnkeep, 'true')).length === 0 && isDrained(turnkeep))
+  for (const turn of await unsettled(turnkeep))
+    if (!isSpoken(turn)) await agent.stream('GET', `/api/chat/stream/${turn.messageId}`)
+  await waitFor(async () => (await unsettled(turnkeep)).length === 0 && isDrained(turnkeep))
   return readStored(turnkeep)
 }
 
-const unsettled = (turnkeep: Turnkeep, which: string) =>
-  turnkeep.rows<{ message_id: string }>(`
-    select t.message_id from chat_turns t where ${which} and (t.state <> 'finished'
-      or not exists (select 1 from chat_messages m where m.id = t.message_id)
-      or not exists (select 1 from chat_messages m where m.id = t.question_id))`)
+/** Those of both stores. Of one that is in both readers get what the cache has. */
+export async function readTurns(turnkeep: Turnkeep): Promise<StoredTurn[]> {
+  const turns = new Map((await postgresTurns(turnkeep)).map((turn) => [turn.messageId, turn]))
+  for (const turn of await cachedTurns(turnkeep.redis)) turns.set(turn.messageId, turn)
+  return [...turns.values()]
+}
+
+async function unsettled(turnkeep: Turnkeep): Promise<StoredTurn[]> {
+  const saved = new Set(
+    (await turnkeep.rows<{ id: string }>('select id from chat_messages')).map(({ id }) => id),
+  )
+  return (await readTurns(turnkeep)).filter(
+    ({ state, messageId, questionId }) =>
+      state !== 'finished' || !saved.has(messageId) || !saved.has(questionId),
+  )
+}
 
 /** Does not fail when the time is over: the judge says what is missing then. */
 async function waitFor(condition: () => Promise<boolean>): Promise<void> {
@@ -66,7 +77,7 @@ function isDrained({ cloud }: Turnkeep): boolean {
   return ready.length + inflight.length === 0
 }
 
-async function readStored(turnkeep: Turnkeep): Promise<Stored> {
+async function postgresTurns(turnkeep: Turnkeep): Promise<StoredTurn[]> {
   const turns = await turnkeep.rows<{ message_id: string; question_id: string; state: StoredTurn['state'] }>(
     'select message_id, question_id, state from chat_turns order by opened_at, message_id',
   )
@@ -79,18 +90,22 @@ async function readStored(turnkeep: Turnkeep): Promise<Stored> {
       ...(logs.get(message_id) ?? []),
       ...events.map((event, index) => ({ id: first_event_id + index, event })),
     ])
+  return turns.map(({ message_id, question_id, state }) => ({
+    messageId: message_id,
+    questionId: question_id,
+    state,
+    log: logs.get(message_id) ?? [],
+  }))
+}
+
+async function readStored(turnkeep: Turnkeep): Promise<Stored> {
   const sessions = await turnkeep.rows<{ id: string }>('select id from chat_sessions')
   const agent = turnkeep.as({ userId: 'judge', role: 'agent' })
   const messages: Message[] = []
   for (const { id } of sessions) messages.push(...(await agent.messages(id)))
   const dead = turnkeep.cloud.fauxqs.inspectQueue('turns-dead')?.messages
   return {
-    turns: turns.map(({ message_id, question_id, state }) => ({
-      messageId: message_id,
-      questionId: question_id,
-      state,
-      log: logs.get(message_id) ?? [],
-    })),
+    turns: await readTurns(turnkeep),
     messages,
     rows: await turnkeep.rows<StoredRow>('select id, content, content_key, status from chat_messages'),
     deadLetters: (dead?.ready.length ?? 0) + (dead?.inflight.length ?? 0),

@@ -1,6 +1,7 @@
 /** The product as it would be deployed: what a template says, and the bundles beside it, on this machine. */
-import type { Call } from '../../local/cloud/calls.ts'
+import type { Call, Gate } from '../../local/cloud/calls.ts'
 import type { Cloud } from '../../local/cloud/cloud.ts'
+import { type DeployedCache, openDeployedCache } from './deployed-cache.ts'
 import { decide, type Policies } from './policies.ts'
 import { record } from './recorded-calls.ts'
 import { startRuntimeClient } from './runtime-client.ts'
@@ -8,6 +9,8 @@ import { type DeployedFunction, type Deployment, variablesOf } from './template.
 import { forkFunctions, type Host, type HostProcess, startTurnkeep, type Turnkeep } from './turnkeep.ts'
 
 export interface Deployed extends Turnkeep {
+  /** In phase 2. */
+  cache: DeployedCache | undefined
   /** What the functions asked for. */
   asked: Call[]
   /** What the policies refused of it. */
@@ -29,23 +32,31 @@ export async function startDeployed(deployment: Deployment, hosting: Hosting): P
   let { policies } = deployment
   const asked: Deployed['asked'] = []
   const refused: Deployed['refused'] = []
+  const gate: Gate = (call) => {
+    record(call)
+    asked.push(call)
+    const { allowed, why } = decide(policies, call)
+    if (!allowed) refused.push({ call, why })
+    return allowed
+  }
+  const { functions } = resources
+  const cache = await openDeployedCache(functions, gate)
+  const hosted = hosting === 'local/functions' ? ownProcesses : runtimeClients
   const turnkeep = await startTurnkeep({
     name: 'deployed',
     resources,
     tokens,
     scriptedModel: { tokenDelayMs: 2 },
-    gate: (call) => {
-      record(call)
-      asked.push(call)
-      const { allowed, why } = decide(policies, call)
-      if (!allowed) refused.push({ call, why })
-      return allowed
-    },
-    host:
-      hosting === 'local/functions' ? ownProcesses(resources.functions) : runtimeClients(resources.functions),
+    gate,
+    host: hosted(functions, cache),
   })
   return {
     ...turnkeep,
+    cache,
+    close: async () => {
+      await turnkeep.close()
+      await cache?.close()
+    },
     asked,
     refused,
     enforce: (others) => {
@@ -58,16 +69,20 @@ type Functions = Record<string, DeployedFunction>
 
 /** A process for each function, because each has variables of its own. */
 const ownProcesses =
-  (functions: Functions): Host =>
+  (functions: Functions, cache?: DeployedCache): Host =>
   (cloud, common) =>
     Object.entries(functions).map(([name, one]) => {
       const hosted = { [name]: { handler: one.handler, runtimeApi: cloud.runtimeApi.addresses[name] } }
       const TURNKEEP_FUNCTIONS = JSON.stringify(hosted)
-      return forkFunctions([name], { ...variables(one, cloud, common), TURNKEEP_FUNCTIONS }, one.taskRoot)
+      return forkFunctions(
+        [name],
+        { ...variables(one, cloud, common), ...cache?.variablesOf(name), TURNKEEP_FUNCTIONS },
+        one.taskRoot,
+      )
     })
 
 const runtimeClients =
-  (functions: Functions): Host =>
+  (functions: Functions, cache?: DeployedCache): Host =>
   (cloud, common) =>
     Object.entries(functions).flatMap(([name, one]) =>
       Array.from({ length: ENVIRONMENTS[name] ?? 1 }, (): HostProcess => {
@@ -77,7 +92,7 @@ const runtimeClients =
           handler: one.entryPoint,
           memoryMb: one.memoryMb,
           runtimeApi: cloud.runtimeApi.addresses[name] ?? '',
-          variables: variables(one, cloud, common),
+          variables: { ...variables(one, cloud, common), ...cache?.variablesOf(name) },
         })
         const polling = cloud.runtimeApi.polled(name, AbortSignal.timeout(START_MS))
         return { child, functions: [name], polling }

@@ -1,23 +1,28 @@
 /** What the contract of the hot store is run on, and the words its tests are written in. */
 import { v7 as uuidv7 } from 'uuid'
 import { expect } from 'vitest'
-import type { MessageRecord, NumberedEvent, ReplyEvent, Tenant } from '../../lambdas/protocol.ts'
+import type { MessageRecord, NumberedEvent, OwnSettings, ReplyEvent, Tenant } from '../../lambdas/protocol.ts'
 import { answerRecord, placeOf } from '../../lambdas/replies/records.ts'
 import type { Database } from '../../lambdas/services/database.ts'
 import type {
   EventBatch,
+  FinishedTurn,
   HotStore,
   OpenedTurn,
   RegenerateRequest,
   TurnLease,
   TurnRequest,
 } from '../../lambdas/services/hot-store.ts'
+import type { Limiter } from '../../lambdas/services/limiter.ts'
 import { openPhaseOneHotStore } from '../../lambdas/services/phase-one-hot-store.ts'
 import { openPhaseTwoHotStore } from '../../lambdas/services/phase-two-hot-store.ts'
 import { openPostgresHotStore } from '../../lambdas/services/postgres-hot-store.ts'
+import { openPostgresLimiter } from '../../lambdas/services/postgres-limiter.ts'
 import { openSessionSource } from '../../lambdas/services/postgres-session-source.ts'
 import { openValkey, type Valkey, type ValkeyOptions } from '../../lambdas/services/valkey.ts'
+import { openSettings } from '../../lambdas/services/valkey-hot-store/settings.ts'
 import { openValkeyHotStore } from '../../lambdas/services/valkey-hot-store.ts'
+import { openValkeyLimiter } from '../../lambdas/services/valkey-limiter.ts'
 import { type Engine, startTestDatabase } from './database.ts'
 import { type RedisAccess, whyNoRedis } from './redis.ts'
 import { type RedisKind, sharedRedis } from './shared-redis.ts'
@@ -27,6 +32,11 @@ export interface Surroundings {
   endSession(tenant: Tenant, sessionId: string): Promise<void>
   purgeSession(tenant: Tenant, sessionId: string): Promise<void>
   deleteMessage(tenant: Tenant, messageId: string): Promise<void>
+  /** An admin of the tenant does it. */
+  changeSettings(
+    tenant: Tenant,
+    changes: { [Name in keyof OwnSettings]: OwnSettings[Name] | null },
+  ): Promise<void>
   /** The queue has delivered the records: they stand in Postgres. */
   save(records: readonly MessageRecord[]): Promise<void>
 }
@@ -39,6 +49,8 @@ export interface HotStoreOptions {
 export interface StartedBackEnd extends Surroundings {
   /** Several stores over the same data, as several function instances are. */
   open(options: HotStoreOptions): HotStore
+  /** The limiter that goes with it, of another instance each time. */
+  openLimiter(): Limiter
   close(): Promise<void>
 }
 
@@ -69,6 +81,16 @@ function surroundings(app: Database, told: HotStore): Surroundings {
       expect(rows).toEqual([{ delete_message: true }])
       await told.messageDeleted(tenant, id)
     },
+    changeSettings: async (tenant, changes) => {
+      const args = [{ jsonb: ADMIN }, { jsonb: changes }, { integer: null }]
+      const [row] = await app.callFor<{ is_conflict: boolean; settings: string }>(
+        tenant,
+        'change_tenant',
+        args,
+      )
+      if (row?.is_conflict !== false) expect.fail('the settings were not changed')
+      await told.tenantChanged(tenant, JSON.parse(row.settings))
+    },
     save: async (records) => {
       await app.call('save_messages', [{ jsonb: [...records] }])
       await told.saved(records)
@@ -84,7 +106,7 @@ const postgres = (name: string, engine: Engine): BackEnd => ({
   start: async () => {
     const { app, close } = await startTestDatabase(engine, 'hot_store')
     const open = (options: HotStoreOptions) => openPostgresHotStore(app, options)
-    return { open, ...surroundings(app, open(ANY)), close }
+    return { open, openLimiter: () => openPostgresLimiter(app), ...surroundings(app, open(ANY)), close }
   },
 })
 
@@ -98,7 +120,8 @@ const together = (name: string, kind: RedisKind, openTogether: typeof openPhaseT
       sharedRedis(kind),
     ])
     const connections: Valkey[] = []
-    const open = (options: HotStoreOptions) => {
+    /** Of an instance: what its hot store and its limiter share. */
+    const connect = () => {
       const connection = openValkey({
         ...valkeyOptions(redis),
         commandMs: PATIENCE_MS,
@@ -110,14 +133,33 @@ const together = (name: string, kind: RedisKind, openTogether: typeof openPhaseT
           await app.call('save_messages', [{ jsonb: [...records] }])
         },
       })
+      const settingsOf = openSettings(connection, source, { freshMs: SETTINGS_FRESH_MS })
+      const patience = { patienceMs: PATIENCE_MS, settingsPatienceMs: PATIENCE_MS }
+      return {
+        connection,
+        source,
+        settingsOf,
+        limiter: openValkeyLimiter({ valkey: connection, settingsOf, ...patience }),
+      }
+    }
+    const open = (options: HotStoreOptions) => {
+      const { connection, source, settingsOf, limiter } = connect()
       return openTogether({
-        valkey: openValkeyHotStore(connection, source, options),
+        valkey: openValkeyHotStore(connection, source, {
+          ...options,
+          settingsOf,
+          // Whose leases have run out has had its time.
+          budgeting: { patienceMs: PATIENCE_MS, ...(options.leaseSeconds === 0 && { holdMs: 0 }) },
+        }),
         postgres: openPostgresHotStore(app, options),
+        limiter,
         count: () => undefined,
       })
     }
     return {
       open,
+      openLimiter: () =>
+        openTogether === openPhaseTwoHotStore ? connect().limiter : openPostgresLimiter(app),
       ...surroundings(app, open(ANY)),
       close: async () => {
         await Promise.all(connections.map((connection) => connection.close()))
@@ -127,6 +169,8 @@ const together = (name: string, kind: RedisKind, openTogether: typeof openPhaseT
   },
 })
 
+/** What is remembered for seconds is remembered for less, so that nobody waits long. */
+const SETTINGS_FRESH_MS = 300
 /** On a machine with much else to do. */
 const PATIENCE_MS = 5_000
 
@@ -310,4 +354,16 @@ export async function readAll(
     if (page.events.length === 0) return { events, pages, finished: page.finished }
     events.push(...page.events)
   }
+}
+
+/** A turn by its messages, none of which has left for the archive. */
+export async function readTurn(
+  store: HotStore,
+  tenant: Tenant,
+  questionId: string,
+  answerId: string,
+): Promise<FinishedTurn | undefined> {
+  const turn = await store.readTurn(tenant, questionId, answerId)
+  if (turn !== undefined && 'outcome' in turn) throw new Error('it has left for the archive')
+  return turn
 }

@@ -46,12 +46,15 @@ export function synthesise(
       api: fn('api'),
       persist: fn('persist'),
       maintain: fn('maintain'),
+      jobs: fn('jobs'),
       migrate: fn('migrate'),
+      archive: fn('archive'),
       rotate: fn('rotate'),
     },
     queues: {
       turns: queue('turns'),
       turnsDead: queue('turns-dead'),
+      jobsDead: queue('jobs-dead'),
       schedulesDead: queue('schedules-dead'),
     },
     cluster: rds.DatabaseCluster.fromDatabaseClusterAttributes(stack, 'cluster', {

@@ -20,8 +20,8 @@ const PSEUDO: Record<string, string> = {
   'AWS::URLSuffix': 'amazonaws.com',
 }
 
-/** What `Ref` and `Fn::GetAtt` give, by the type of the resource. */
-const types: Record<string, (name: string) => Record<string, string>> = {
+/** What `Ref` and `Fn::GetAtt` give, by the type of the resource. Few have a name of their own. */
+const types: Record<string, (name: string, own: Record<string, unknown>) => Record<string, string>> = {
   'AWS::CloudFront::Distribution': (name) => ({ Ref: name, Id: name, DomainName: `${name}.cloudfront.net` }),
   'AWS::CloudFront::Function': (name) => ({
     FunctionARN: `arn:aws:cloudfront::${ACCOUNT}:function/${name}`,
@@ -35,6 +35,17 @@ const types: Record<string, (name: string) => Record<string, string>> = {
   }),
   'AWS::Cognito::UserPoolClient': (name) => ({ Ref: name, ClientId: name }),
   'AWS::Cognito::UserPoolDomain': (name) => ({ Ref: name }),
+  'AWS::ElastiCache::ServerlessCache': (_, { ServerlessCacheName: name }) => ({
+    Ref: String(name),
+    ARN: arn('elasticache', `serverlesscache:${name}`),
+    'Endpoint.Address': `${name}-0a1b2c.serverless.use1.cache.amazonaws.com`,
+    'Endpoint.Port': '6379',
+  }),
+  'AWS::ElastiCache::User': (_, { UserId: name }) => ({
+    Ref: String(name),
+    Arn: arn('elasticache', `user:${name}`),
+  }),
+  'AWS::ElastiCache::UserGroup': (name) => ({ Ref: name }),
   'AWS::IAM::Role': (name) => ({ Ref: name, Arn: `arn:aws:iam::${ACCOUNT}:role/${name}` }),
   'AWS::Lambda::Function': (name) => ({ Ref: name, Arn: arn('lambda', `function:${name}`) }),
   'AWS::Lambda::LayerVersion': (name) => ({ Ref: arn('lambda', `layer:${name}:1`) }),
@@ -65,7 +76,7 @@ export function scopeOf(stack: Stack, stacks: readonly Stack[], nameOf: Name): S
   const value = (id: string, attribute: string): unknown => {
     const resource = stack.template.Resources[id]
     if (!resource) throw new Error(`${stack.name} has no ${id}`)
-    const known = types[resource.Type]?.(nameOf(stack.paths[id] ?? id))[attribute]
+    const known = types[resource.Type]?.(nameOf(stack.paths[id] ?? id), resource.Properties ?? {})[attribute]
     if (known === undefined) throw new Error(`${attribute} of a ${resource.Type} (${id}) is not known here`)
     return known
   }

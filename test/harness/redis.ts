@@ -108,7 +108,8 @@ const WITHHELD = [
 export interface RedisAccess {
   endpoints: [{ host: string; port: number }, ...{ host: string; port: number }[]]
   cluster: boolean
-  tls: false | { ca: string }
+  /** The authority, as text and, for another process, as a file. */
+  tls: false | { ca: string; caFile: string }
   /** Undefined: no login. */
   login: { username: string; password: string } | undefined
   adminLogin: { username: string; password: string } | undefined
@@ -126,6 +127,8 @@ export interface Redis extends RedisAccess {
   empty(): Promise<void>
   /** The server that has the key. */
   nodeOf(key: string): number
+  /** Those that match a pattern, on whichever servers have them now. */
+  keys(pattern: string): Promise<string[]>
 }
 
 export interface BreakableNode extends RedisNode {
@@ -136,6 +139,17 @@ export interface BreakableNode extends RedisNode {
   /** SIGSTOP: its connections stand and nothing answers. */
   freeze(): void
   thaw(): void
+}
+
+/** The variables by which the functions use it. */
+export function variablesOf({ endpoints: [{ host, port }], cluster, tls, login }: RedisAccess) {
+  const who = login ? `${login.username}:${login.password}@` : ''
+  return {
+    HOT_STORE: 'valkey',
+    VALKEY_URL: `${tls ? 'rediss' : 'redis'}://${who}${host}:${port}`,
+    VALKEY_CLUSTER: String(cluster),
+    ...(tls && { NODE_EXTRA_CA_CERTS: tls.caFile }),
+  }
 }
 
 export interface BreakableRedis extends Redis {
@@ -191,8 +205,8 @@ function configure(directory: string, lines: readonly string[]): string {
   return directory
 }
 
-/** An authority of its own, and a certificate of it for this machine. */
-function makeCertificates(directory: string): string {
+/** An authority of its own (ca.crt), and a certificate of it for this machine (server.crt and .key). */
+export function makeCertificates(directory: string): string {
   const openssl = (...args: string[]) => execFileSync('openssl', args, { cwd: directory, stdio: 'pipe' })
   const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes']
   const authority = ['-keyout', 'ca.key', '-out', 'ca.crt']
@@ -261,8 +275,33 @@ export async function openRedis(access: RedisAccess): Promise<Redis> {
     empty: async () => {
       await Promise.all(nodes.map(({ admin }) => admin('FLUSHALL')))
     },
+    keys: (pattern) => keysOf(access, pattern),
     nodeOf: (key) => nodes.findIndex((_, index) => slotOf(key) <= shareOf(index, nodes.length)[1]),
   }
+}
+
+/** Of a cluster: servers that have slots and are there. */
+async function servingPorts(access: RedisAccess): Promise<number[]> {
+  const ports = access.endpoints.map(({ port }) => port)
+  if (!access.cluster) return ports
+  const nodes = String(await Promise.any(ports.map((port) => ask(port, access, ['CLUSTER', 'NODES']))))
+  return nodes.split('\n').flatMap((line) => {
+    const [, address = '', flags = ''] = line.split(' ')
+    const port = Number(/:(\d+)@/.exec(address)?.[1])
+    return /master/.test(flags) && !/fail|noaddr/.test(flags) ? [port] : []
+  })
+}
+
+async function keysOf(access: RedisAccess, pattern: string): Promise<string[]> {
+  const keys = new Set<string>()
+  for (const port of await servingPorts(access))
+    for (let cursor: string | undefined; cursor !== '0'; ) {
+      const scan = ['SCAN', cursor ?? '0', 'MATCH', pattern, 'COUNT', '10000']
+      const [next, found] = (await ask(port, access, scan)) as [string, string[]]
+      for (const key of found) keys.add(key)
+      cursor = next
+    }
+  return [...keys]
 }
 
 export interface StartedRedis {
@@ -273,12 +312,12 @@ export interface StartedRedis {
 }
 
 /** Starts the processes and does not wait until they serve. */
-export async function launchRedis(kind: 'single' | 'cluster'): Promise<StartedRedis> {
+export async function launchRedis(kind: 'single' | 'cluster', replicas = false): Promise<StartedRedis> {
   if (!('binary' in server)) throw new Error(server.reason)
   const root = mkdtempSync(join(tmpdir(), 'turnkeep-redis-'))
   roots.add(root)
   const { access, directories } =
-    kind === 'single' ? await configureSingle(root) : await configureCluster(root)
+    kind === 'single' ? await configureSingle(root) : await configureCluster(root, replicas)
   const children = directories.map((directory) => run(server.binary, directory))
   return {
     access,
@@ -306,49 +345,82 @@ async function configureSingle(root: string): Promise<{ access: RedisAccess; dir
   }
 }
 
-async function configureCluster(root: string): Promise<{ access: RedisAccess; directories: string[] }> {
+interface Member {
+  id: string
+  port: number
+  busPort: number
+  /** Of the server that it copies; `-`: none. */
+  master: string
+  slots: string
+}
+
+/** A server without a word from it for so long is dead. Where nobody can take its place, nobody need be in a hurry. */
+const DEAD_AFTER_MS = { alone: 15_000, replicated: 1_500 }
+
+async function membersOf(replicas: boolean): Promise<Member[]> {
+  const count = replicas ? 6 : 3
+  const ports = await freePorts(2 * count)
+  const ids = Array.from({ length: count }, () => randomBytes(20).toString('hex'))
+  return ids.map((id, index) => ({
+    id,
+    port: ports[index] ?? 0,
+    busPort: ports[index + count] ?? 0,
+    master: index < 3 ? '-' : (ids[index - 3] ?? '-'),
+    slots: index < 3 ? shareOf(index, 3).join('-') : '',
+  }))
+}
+
+/** They know each other from the start, which is quicker than introductions. */
+const introduce = (members: readonly Member[], self: Member): string =>
+  members
+    .map(({ id, port, busPort, master, slots }) => {
+      const role = master === '-' ? 'master' : 'slave'
+      const flags = id === self.id ? `myself,${role}` : role
+      const of = master === '-' ? id : master
+      const epoch = members.findIndex((one) => one.id === of) + 1
+      return `${id} ${HOST}:${port}@${busPort} ${flags} ${master} 0 0 ${epoch} connected ${slots}`.trimEnd()
+    })
+    .join('\n')
+
+async function configureCluster(
+  root: string,
+  replicas: boolean,
+): Promise<{ access: RedisAccess; directories: string[] }> {
   const ca = makeCertificates(root)
+  const caFile = join(root, 'ca.crt')
   const login = { username: 'turnkeep', password: randomBytes(16).toString('hex') }
   const adminLogin = { username: 'admin', password: randomBytes(16).toString('hex') }
-  const ports = await freePorts(6)
-  const members = [0, 1, 2].map((index) => ({
-    id: randomBytes(20).toString('hex'),
-    port: ports[index] ?? 0,
-    busPort: ports[index + 3] ?? 0,
-    slots: shareOf(index, 3).join('-'),
-  }))
+  const members = await membersOf(replicas)
   const directories = members.map((member, index) => {
     const directory = configure(join(root, `node-${index}`), [
       'port 0',
       `tls-port ${member.port}`,
       `cluster-port ${member.busPort}`,
-      `tls-ca-cert-file ${join(root, 'ca.crt')}`,
+      `tls-ca-cert-file ${caFile}`,
       `tls-cert-file ${join(root, 'server.crt')}`,
       `tls-key-file ${join(root, 'server.key')}`,
       'tls-protocols TLSv1.3',
       'tls-auth-clients no',
       'tls-cluster yes',
       'cluster-enabled yes',
-      // As ElastiCache serverless: what is left is served. Nobody votes here, so nobody need be in a hurry to.
+      // As ElastiCache serverless: what is left is served.
       'cluster-require-full-coverage no',
-      'cluster-node-timeout 15000',
+      `cluster-node-timeout ${replicas ? DEAD_AFTER_MS.replicated : DEAD_AFTER_MS.alone}`,
+      ...(replicas ? ['tls-replication yes', 'repl-diskless-sync-delay 0'] : []),
+      ...(replicas ? [`masteruser ${adminLogin.username}`, `masterauth ${adminLogin.password}`] : []),
       'user default off',
       `user ${adminLogin.username} on >${adminLogin.password} ~* &* +@all`,
       `user ${login.username} on >${login.password} ~* &* +@all ${WITHHELD.map((one) => `-${one}`).join(' ')}`,
     ])
-    // They know each other from the start, which is quicker than introductions.
-    const lines = members.map((other, place) => {
-      const flags = place === index ? 'myself,master' : 'master'
-      const address = `${HOST}:${other.port}@${other.busPort}`
-      return `${other.id} ${address} ${flags} - 0 0 ${place + 1} connected ${other.slots}`
-    })
-    writeFileSync(join(directory, 'nodes.conf'), `${lines.join('\n')}\nvars currentEpoch 3 lastVoteEpoch 0\n`)
+    const nodes = `${introduce(members, member)}\nvars currentEpoch 3 lastVoteEpoch 0\n`
+    writeFileSync(join(directory, 'nodes.conf'), nodes)
     return directory
   })
-  const [first, ...others] = members.map(({ port }) => ({ host: HOST, port }))
+  const masters = members.filter(({ master }) => master === '-')
+  const [first, ...others] = masters.map(({ port }) => ({ host: HOST, port }))
   if (first === undefined) throw new Error('no members')
   return {
-    access: { endpoints: [first, ...others], cluster: true, tls: { ca }, login, adminLogin },
+    access: { endpoints: [first, ...others], cluster: true, tls: { ca, caFile }, login, adminLogin },
     directories,
   }
 }
@@ -358,9 +430,10 @@ const START_ATTEMPTS = 3
 
 async function launchAndOpen(
   kind: 'single' | 'cluster',
+  replicas: boolean,
   attempt = 1,
 ): Promise<StartedRedis & { redis: Redis }> {
-  const started = await launchRedis(kind)
+  const started = await launchRedis(kind, replicas)
   const failing = started.children.map(async (child) => {
     await once(child, 'exit')
     throw new Error('Redis ended while it was starting')
@@ -370,15 +443,24 @@ async function launchAndOpen(
   } catch (error) {
     await started.end()
     if (attempt === START_ATTEMPTS) throw error
-    return launchAndOpen(kind, attempt + 1)
+    return launchAndOpen(kind, replicas, attempt + 1)
   } finally {
     for (const one of failing) one.catch(() => undefined)
   }
 }
 
-/** Servers of one's own, to break. */
-export async function startRedis(kind: 'single' | 'cluster'): Promise<BreakableRedis> {
-  const { access, children, directories, end: close, redis } = await launchAndOpen(kind)
+/**
+ * Servers of one's own, to break. With replicas, which are no `nodes`, another server takes the place of one that is gone
+ * within seconds.
+ */
+export async function startRedis(
+  kind: 'single' | 'cluster',
+  { replicas = false } = {},
+): Promise<BreakableRedis> {
+  const { access, children, directories, end: close, redis } = await launchAndOpen(kind, replicas)
+  const isCopied = async ({ admin }: RedisNode) =>
+    String(await admin('INFO', 'replication')).includes('state=online')
+  if (replicas) await Promise.all(redis.nodes.map((node) => until(() => isCopied(node))))
   const nodes = redis.nodes.map((node, index): BreakableNode => {
     const signal = (name: NodeJS.Signals) => children[index]?.kill(name)
     return {

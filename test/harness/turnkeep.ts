@@ -8,7 +8,7 @@ import { type Cloud, type CloudOptions, startCloud } from '../../local/cloud/clo
 import { type ApiClient, clientOf, type Identity } from './client.ts'
 import { createDatabase, startPostgresServer } from './postgres-server.ts'
 import { record } from './recorded-calls.ts'
-import { type Redis, redisAvailable, startRedis, whyNoRedis } from './redis.ts'
+import { type Redis, redisAvailable, startRedis, variablesOf, whyNoRedis } from './redis.ts'
 
 const FUNCTIONS = resolve(import.meta.dirname, '../../local/functions/main.ts')
 
@@ -87,9 +87,12 @@ export async function startTurnkeep(options: TurnkeepOptions = {}): Promise<Turn
     gate: record,
     ...cloudOptions,
     ...(databaseUrl ? { databaseUrl } : {}),
-    ...(redis ? { valkeyUrl: `redis://127.0.0.1:${redis.nodes[0].port}` } : {}),
+    ...(redis ? { valkeyUrl: variablesOf(redis).VALKEY_URL } : {}),
   })
-  const variables = typeof environment === 'function' ? await environment(cloud) : environment
+  const variables = {
+    ...(redis && variablesOf(redis)),
+    ...(typeof environment === 'function' ? await environment(cloud) : environment),
+  }
   const children = new Set<ChildProcess>()
   let current: ChildProcess
   let output = ''
