@@ -28,6 +28,20 @@ export function countCharacters(text: string): number {
   return count
 }
 
+/**
+ * An estimate, not a tokenizer: a tokenizer belongs to one model and weighs more than a whole function. English
+ * runs at about 4 characters a token, Korean and other scripts at about 1, so this errs on the large side.
+ */
+export function estimateTokens(text: string): number {
+  let ascii = 0
+  let other = 0
+  for (const character of text) {
+    if ((character.codePointAt(0) ?? 0) < 0x80) ascii += 1
+    else other += 1
+  }
+  return Math.ceil(ascii / 4) + other
+}
+
 const label = v.pipe(
   v.string(),
   v.check((text) => text.trim() !== '', 'must not be blank'),
@@ -306,6 +320,8 @@ export interface Message extends BusinessFields {
   sources: Source[]
   metadata: Record<string, unknown>
   createdAt: string
+  /** Beside satisfactionScore, where somebody said more. */
+  feedbackComment: string | null
 }
 
 export interface Page<Item> {
@@ -403,10 +419,39 @@ export interface TenantSettings {
   /** Requests in any 60 seconds, of one user and of all together. */
   userRequestsPerMinute: number
   tenantRequestsPerMinute: number
+  // Tokens in a day and in a month (UTC), of one user and of all together; null: as many as there are.
+  userTokensPerDay: number | null
+  userTokensPerMonth: number | null
+  tenantTokensPerDay: number | null
+  tenantTokensPerMonth: number | null
+  /** When messages leave Postgres for the archive: so old, or beyond the newest so many of a session. They stay readable. */
+  archiveAfterDays: number
+  archiveAboveMessages: number
+  /** After so many days without use a conversation is removed; null: never. */
+  retentionDays: number | null
+}
+
+export type Budgets = Pick<
+  TenantSettings,
+  'userTokensPerDay' | 'userTokensPerMonth' | 'tenantTokensPerDay' | 'tenantTokensPerMonth'
+>
+
+/** Why a question was refused with `quota_exceeded`: of several budgets the one that is there again last. */
+export interface QuotaDetails {
+  /** Whose budget it is: the session's owner's, or that of all users of the tenant together. */
+  budget: 'user' | 'tenant'
+  period: 'day' | 'month'
+  limit: number
+  /** In this period, with what the turns that are running may still use. */
+  used: number
+  /** When the next period begins. */
+  resetsAt: string
 }
 
 /** What a tenant has set; what is absent is the environment's. */
-export type OwnSettings = Partial<TenantSettings>
+export type OwnSettings = Partial<
+  Omit<TenantSettings, keyof Budgets | 'retentionDays'> & Record<keyof Budgets | 'retentionDays', number>
+>
 
 export interface TenantAnswer {
   /** What acts. */
@@ -427,6 +472,14 @@ const MAX_WATCHED_WORD_CHARACTERS = 50
 /** 20 of the largest messages that stand in a row fit into one response. */
 export const MAX_HISTORY_MESSAGES = 20
 export const MAX_TOKENS = 1_000_000
+export const MAX_ARCHIVE_DAYS = 3_650
+// Far more than a model is given of a session, and more than any has.
+export const MIN_ARCHIVE_MESSAGES = 100
+export const MAX_ARCHIVE_MESSAGES = 1_000_000
+/** A century. */
+const MAX_RETENTION_DAYS = 36_500
+/** Far more than anybody uses in a month, and every sum of it is still exact in JSON. */
+export const MAX_BUDGET_TOKENS = 1_000_000_000_000
 
 const notBlank = v.check((text: string) => text.trim() !== '', 'must not be blank')
 const atMostCharacters = (most: number) =>
@@ -441,11 +494,23 @@ const wholeNumber = (max: number, min = 0) =>
   )
 const resettable = <Schema extends v.GenericSchema>(schema: Schema) => v.optional(v.nullable(schema))
 
-/**
- * What is absent stays; null takes a setting back to the environment's value. Only these models may be named, and no
- * limit may be above the most requests that the environment allows a tenant: others' share depends on it.
- */
-export const tenantPatchSchema = (models: readonly string[], maxRequestsPerMinute: number) =>
+/** What the environment allows: others' share depends on it. */
+export interface TenantBounds {
+  models: readonly string[]
+  /** The most requests of a tenant, and so of any of its users. */
+  maxRequestsPerMinute: number
+  /** The most tokens of a tenant; null: as many as there are. What its users may use of them is its own business. */
+  maxTokensPerDay: number | null
+  maxTokensPerMonth: number | null
+}
+
+/** What is absent stays; null takes a setting back to the environment's value. */
+export const tenantPatchSchema = ({
+  models,
+  maxRequestsPerMinute,
+  maxTokensPerDay,
+  maxTokensPerMonth,
+}: TenantBounds) =>
   v.strictObject({
     model: resettable(v.picklist(models, `must be one of ${models.join(', ')}`)),
     systemPrompt: resettable(
@@ -462,6 +527,13 @@ export const tenantPatchSchema = (models: readonly string[], maxRequestsPerMinut
     ),
     userRequestsPerMinute: resettable(wholeNumber(maxRequestsPerMinute, 1)),
     tenantRequestsPerMinute: resettable(wholeNumber(maxRequestsPerMinute, 1)),
+    userTokensPerDay: resettable(wholeNumber(MAX_BUDGET_TOKENS)),
+    userTokensPerMonth: resettable(wholeNumber(MAX_BUDGET_TOKENS)),
+    tenantTokensPerDay: resettable(wholeNumber(maxTokensPerDay ?? MAX_BUDGET_TOKENS)),
+    tenantTokensPerMonth: resettable(wholeNumber(maxTokensPerMonth ?? MAX_BUDGET_TOKENS)),
+    archiveAfterDays: resettable(wholeNumber(MAX_ARCHIVE_DAYS, 1)),
+    archiveAboveMessages: resettable(wholeNumber(MAX_ARCHIVE_MESSAGES, MIN_ARCHIVE_MESSAGES)),
+    retentionDays: resettable(wholeNumber(MAX_RETENTION_DAYS, 1)),
   })
 export type TenantPatch = v.InferOutput<ReturnType<typeof tenantPatchSchema>>
 
@@ -471,6 +543,54 @@ export const versionSchema = v.pipe(
   v.regex(/^(W\/)?"\d{1,9}"$/, 'must be the ETag of an earlier answer'),
   v.transform((tag) => Number(/\d+/.exec(tag)?.[0])),
 )
+
+// ---------------------------------------------------------------- usage
+
+export interface UsageSums {
+  /** Answers, each by itself also where a question has several. */
+  turns: number
+  promptTokens: number
+  completionTokens: number
+  /** Both together. */
+  tokens: number
+  /** What has a price, by the price of its day. */
+  cost: number
+  /** Of models without one. */
+  unpricedTokens: number
+}
+
+/** Days first to last; users and models with most tokens first. */
+export type UsageItem = UsageSums & ({ day: string } | { userId: string } | { model: string })
+
+export interface UsageAnswer {
+  from: string
+  to: string
+  by: 'day' | 'user' | 'model'
+  currency: 'USD'
+  /** From when the newest of the prices is. */
+  pricesAsOf: string
+  items: UsageItem[]
+  /** Of all days, users or models, also those on other pages. */
+  total: UsageSums
+  nextCursor: string | null
+}
+
+/** As Postgres takes it, which knows no 31st of February and no year 0. */
+function isDay(text: string): boolean {
+  const time = /^\d{4}-\d{2}-\d{2}$/.test(text) ? Date.parse(`${text}T00:00:00Z`) : Number.NaN
+  return !Number.isNaN(time) && !text.startsWith('0000') && new Date(time).toISOString().startsWith(text)
+}
+const day = v.pipe(v.string(), v.check(isDay, 'must be a day of the calendar, YYYY-MM-DD'))
+
+export const usageQuerySchema = v.object({
+  from: v.optional(day),
+  to: v.optional(day),
+  by: v.optional(v.picklist(['day', 'user', 'model'], 'must be day, user or model'), 'day'),
+  userId: v.optional(label),
+  limit,
+  cursor: v.optional(v.pipe(v.string(), v.maxLength(2_000))),
+})
+export type UsageQuery = v.InferOutput<typeof usageQuerySchema>
 
 // ---------------------------------------------------------------- the audit log
 
@@ -490,6 +610,10 @@ export type AuditAction =
   | 'answer.regenerated'
   | 'reply.read'
   | 'reply.stopped'
+  | 'usage.read'
+  | 'user.read'
+  | 'user.exported'
+  | 'user.erased'
 
 /** Who did what with whose data, without content. */
 export interface AuditEntry {
@@ -511,6 +635,68 @@ export const auditListSchema = v.object({
   cursor: v.optional(v.pipe(v.string(), v.maxLength(200))),
 })
 export type AuditListQuery = v.InferOutput<typeof auditListSchema>
+
+// ---------------------------------------------------------------- the rights of users
+
+export type JobKind = 'export' | 'erasure'
+
+/** Background work for a user, as it stands in the jobs queue. */
+export const jobMessageSchema = v.object({ companyId: v.string(), platform: v.string(), jobId: uuid })
+export type JobMessage = v.InferOutput<typeof jobMessageSchema>
+
+/** What stands in an export, one JSON object a line; each line says which it is. */
+export type ExportLineKind = 'session' | 'message' | 'feedback' | 'usage' | 'audit'
+
+export interface ExportAnswer {
+  exportId: string
+  userId: string
+  /** expired: it was there, and has had its time. */
+  status: 'queued' | 'running' | 'ready' | 'failed' | 'expired'
+  /** So far; of one that is ready, all. */
+  progress: { sessions: number; messages: number }
+  createdAt: string
+  completedAt: string | null
+  /** Of NDJSON, gzip; the link alone is enough to have it, and ends. Null until it is ready. */
+  download: { url: string; expiresAt: string } | null
+}
+
+export interface ErasureReceipt {
+  erasureId: string
+  userId: string
+  status: 'queued' | 'running' | 'done' | 'failed'
+  requestedAt: string
+  completedAt: string | null
+  /** Where something of the user could have stood, and how much of it was removed. No content. */
+  places: { place: ErasedPlace; removed: number }[]
+}
+
+export const erasedPlaces = [
+  'runningAnswers',
+  'sessions',
+  'messages',
+  'turns',
+  'largeTexts',
+  'hotStore',
+  'archiveMessages',
+  'archiveObjects',
+  'exports',
+  'keys',
+  'usageDays',
+] as const
+export type ErasedPlace = (typeof erasedPlaces)[number]
+
+/** What there is of a user, at a glance. */
+export interface UserAnswer {
+  userId: string
+  sessions: number
+  messages: number
+  /** The newest of each. */
+  export: ExportAnswer | null
+  erasure: ErasureReceipt | null
+}
+
+/** A user's id where it stands in an address, decoded. */
+export const userIdSchema = label
 
 // ---------------------------------------------------------------- parts of addresses
 
@@ -543,6 +729,8 @@ export const metricUnits = {
   /** A question held a watched word. */
   WatchedWord: 'Count',
 
+  /** One operation of the hot store that was answered, whatever it stands on. */
+  HotStoreTime: 'Milliseconds',
   /** The hot store opened a turn: session, thread, history. */
   SessionLookupTime: 'Milliseconds',
   /** 1: the turn's session had been used within a day, so a cache would have had it. 0: it had not. */
@@ -569,16 +757,32 @@ export const metricUnits = {
 
   /** A request went on although the limiter could not be reached. */
   LimitsUnchecked: 'Count',
+  /** A turn was opened, or ended, without the token budgets, because what was used could not be asked for. */
+  BudgetsUnchecked: 'Count',
   /** Phase 2 went on in Postgres, or with the queue alone, because Valkey could not be reached. */
   CacheUnreachable: 'Count',
   /** An idempotency key could not be looked up beyond the day that Valkey remembers, and was taken for new. */
   IdempotencyUnchecked: 'Count',
 
+  /** Messages that have left Postgres for the archive in one run, and what it wrote to the bucket for them. */
+  RowsArchived: 'Count',
+  BytesArchived: 'Bytes',
+  /** A tenant's messages were not archived: what was written could not be read back as it was, or anything else. */
+  ArchiveFailed: 'Count',
+  /** A row is not what the archive can hold, and stays in Postgres. */
+  RowUnfitForArchive: 'Count',
+  /** The oldest message of all tenants that is in Postgres, after a run. */
+  OldestMessageAge: 'Seconds',
+  /** Until the run would have had to stop; 0: it had to, with something left to do. */
+  ArchiveTimeLeft: 'Seconds',
+  /** Something of a conversation was needed that the archive does not hold as it was written. */
+  ArchiveUnreadable: 'Count',
+
   /** One call that was answered, also where Postgres refused the statement. */
   DataApiTime: 'Milliseconds',
   /** One call that was not. */
   DataApiErrors: 'Count',
-} as const satisfies Record<string, 'Count' | 'Milliseconds'>
+} as const satisfies Record<string, 'Bytes' | 'Count' | 'Milliseconds' | 'Seconds'>
 export type Metric = keyof typeof metricUnits
 
 /** Adds a value. Cheap: values are kept and leave together when an invocation ends. */

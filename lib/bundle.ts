@@ -8,6 +8,9 @@ const root = resolve(import.meta.dirname, '..')
 /** Folders that a function reads while it runs, by its name; they keep their names in the bundle. */
 const CARRIED: Record<string, string> = { migrate: 'sql' }
 
+const REQUIRE =
+  "import{createRequire as requireOf}from'node:module';const require=requireOf(import.meta.url);"
+
 export interface Bundle {
   /** Absolute; holds index.mjs, whose `handler` is the function's. */
   directory: string
@@ -45,8 +48,10 @@ async function bundle(name: string, handler: string, outDir: string): Promise<Bu
     outExtension: { '.js': '.mjs' },
     // What is imported when it is needed stays in files of its own, which a start does not read.
     splitting: true,
-    // The SDK's ES modules: smaller by a third than its CommonJS ones, which cannot be shaken, and they need no `require`.
+    // The SDK's ES modules: smaller by a third than its CommonJS ones, which cannot be shaken.
     mainFields: ['module', 'main'],
+    // @redis/client is CommonJS and asks for Node's own modules: an ES module has nothing to do that with.
+    banner: { js: REQUIRE },
     minify: true,
     keepNames: true, // errors of libraries go by their class's name, and logs hold little else
     legalComments: 'none',

@@ -16,7 +16,7 @@ const CHEAPER_FROM_BYTES = 128 * 1024
 export class DataStack extends Stack {
   readonly database: Database
   readonly turns: TurnQueues
-  /** Large texts below `content/`, the spool below `spool/`. */
+  /** Large texts below `content/`, the spool below `spool/`, the archive below `archive/`. */
   readonly content: PrivateBucket
   readonly secrets: Secrets
   /** In phase 2, and while the phase is being switched. */
@@ -28,9 +28,8 @@ export class DataStack extends Stack {
     super(scope, id, { ...props, terminationProtection: settings.dataRemoval === 'retain' })
     this.database = new Database(this, 'Database', settings)
     this.turns = new TurnQueues(this, 'Queues', settings)
-    this.content = new PrivateBucket(this, 'Content', { settings })
-    const archive = new PrivateBucket(this, 'Archive', { settings, lifecycle: coolingDown })
-    Validations.of(archive).acknowledge({
+    this.content = new PrivateBucket(this, 'Content', { settings, lifecycle: [...coolingDown, ending] })
+    Validations.of(this.content).acknowledge({
       id: 'CloudFormation-Validate::W9003',
       reason: 'CDK writes ObjectSizeGreaterThan as a number, and CloudFormation takes it.',
     })
@@ -46,9 +45,18 @@ export class DataStack extends Stack {
   }
 }
 
+/** A link to an export ends after minutes, and the export itself a week after it was made. */
+const EXPORT_DAYS = 7
+const ending: s3.LifecycleRule = {
+  prefix: 'exports/',
+  expiration: Duration.days(EXPORT_DAYS),
+  noncurrentVersionExpiration: Duration.days(1), // no backup is wanted of what can be made again
+}
+
 /** Archives are read seldom and at once. */
 const coolingDown: s3.LifecycleRule[] = [
   {
+    prefix: 'archive/',
     objectSizeGreaterThan: CHEAPER_FROM_BYTES,
     transitions: [
       { storageClass: s3.StorageClass.INFREQUENT_ACCESS, transitionAfter: Duration.days(30) },

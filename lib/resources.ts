@@ -55,6 +55,10 @@ export const resources: Resources & Deployed = {
     persist: { handler: 'lambdas/handlers/persist.ts', timeoutSeconds: 60, memoryMb: 512 },
     // Ends before its next run begins.
     maintain: { handler: 'lambdas/handlers/maintain.ts', timeoutSeconds: 240, memoryMb: 512 },
+    // As long as there is: it stops by itself before, and goes on the next day. It holds some 100 MB at a time.
+    archive: { handler: 'lambdas/handlers/archive.ts', timeoutSeconds: 900, memoryMb: 512 },
+    // As long as there is: what is left is done in another run. An export holds a part of its object, a few times over.
+    jobs: { handler: 'lambdas/handlers/jobs.ts', timeoutSeconds: 900, memoryMb: 512 },
     // Many statements, one call each, of which none takes longer than 45 s.
     migrate: { handler: 'lambdas/handlers/migrate.ts', timeoutSeconds: 300, memoryMb: 256 },
     // Four short steps, one invocation each; the database may have to wake up.
@@ -69,6 +73,12 @@ export const resources: Resources & Deployed = {
       // and an outage of the database must not use up a good record's receives.
       deadLetters: { queue: 'turns-dead', maxReceiveCount: 1000 },
     },
+    'jobs-dead': { visibilitySeconds: 30, retentionSeconds: FOURTEEN_DAYS_SECONDS },
+    jobs: {
+      visibilitySeconds: 960, // longer than the function's timeout; one that fails has it come back sooner
+      retentionSeconds: FOURTEEN_DAYS_SECONDS,
+      deadLetters: { queue: 'jobs-dead', maxReceiveCount: 5 }, // MAX_RECEIVES in lambdas/rights/jobs.ts
+    },
   },
   eventSources: [
     {
@@ -79,8 +89,19 @@ export const resources: Resources & Deployed = {
       reportBatchItemFailures: true,
       maxConcurrency: 2, // the least that AWS allows, and all that one small database wants
     },
+    {
+      queue: 'jobs',
+      function: 'jobs',
+      batchSize: 1, // each may take as long as the function has
+      windowSeconds: 0,
+      reportBatchItemFailures: true,
+      maxConcurrency: 2,
+    },
   ],
-  schedules: [{ function: 'maintain', everySeconds: 300 }],
+  schedules: [
+    { function: 'maintain', everySeconds: 300 },
+    { function: 'archive', everySeconds: 24 * 3600 },
+  ],
   buckets: ['content'],
   routes: [
     { path: '/api/chat', function: 'chat' },

@@ -15,7 +15,7 @@ import { Rotation } from './service/rotation.ts'
 import { CognitoSignIn, issuerSignIn, type SignIn } from './service/sign-in.ts'
 import type { Settings } from './settings.ts'
 
-const FUNCTION_NAMES = ['chat', 'api', 'persist', 'maintain', 'migrate', 'rotate'] as const
+const FUNCTION_NAMES = ['chat', 'api', 'persist', 'maintain', 'archive', 'jobs', 'migrate', 'rotate'] as const
 export type FunctionName = (typeof FUNCTION_NAMES)[number]
 type Functions = Record<FunctionName, ProductFunction>
 
@@ -71,6 +71,8 @@ export class ServiceStack extends Stack {
       DatabaseSecretArn: data.database.login.secretArn,
       TurnsQueueUrl: data.turns.turns.queueUrl,
       TurnsDeadQueueUrl: data.turns.dead.queueUrl,
+      JobsDeadQueueUrl: data.turns.jobsDead.queueUrl,
+      ...asOpsNamesIt(settings, data, maintenance, namespace),
     })
     const observability = new Observability(this, 'Observability', {
       environment,
@@ -80,6 +82,7 @@ export class ServiceStack extends Stack {
       queues: {
         turns: data.turns.turns as sqs.IQueue,
         turnsDead: data.turns.dead as sqs.IQueue,
+        jobsDead: data.turns.jobsDead as sqs.IQueue,
         schedulesDead: maintenance.dead as sqs.IQueue,
       },
       cluster: data.database.cluster,
@@ -94,7 +97,7 @@ export class ServiceStack extends Stack {
 
   /** The queue, the clock, Secrets Manager and the deployment itself. */
   private invoke({ turns, database }: DataStack): Maintenance {
-    const { chat, api, persist, maintain, migrate, rotate } = this.functions
+    const { chat, api, persist, maintain, archive, jobs, migrate, rotate } = this.functions
     const find = (name: string): ProductFunction => this.functions[name as FunctionName]
     for (const { queue, function: name, ...source } of resources.eventSources)
       find(name).consume(turns.get(queue), source)
@@ -104,7 +107,16 @@ export class ServiceStack extends Stack {
       resources.schedules.map((schedule) => ({ schedule, target: find(schedule.function).lambda })),
     )
     const rotation = new Rotation(this, 'Rotation', database.login, rotate.lambda)
-    new Migration(this, 'Migration', migrate.lambda, [chat, api, persist, maintain, maintenance, rotation])
+    new Migration(this, 'Migration', migrate.lambda, [
+      chat,
+      api,
+      persist,
+      maintain,
+      archive,
+      jobs,
+      maintenance,
+      rotation,
+    ])
     return maintenance
   }
 
@@ -122,8 +134,8 @@ function makeFunctions(
   const made = FUNCTION_NAMES.map((name) => {
     const directory = built.functions[name]?.directory
     if (!directory) throw new Error(`${name} was not bundled`)
-    // persist looks at a running answer again and again, by a message to its own queue.
-    const resends = name === 'persist'
+    // persist looks at a running answer again and again, and jobs goes on with a long job, by a message to its own queue.
+    const resends = name === 'persist' || name === 'jobs'
     return [name, new ProductFunction(scope, name, { directory, settings, variables, resends })]
   })
   return Object.fromEntries(made)
@@ -131,7 +143,7 @@ function makeFunctions(
 
 /** The whole of who may do what. Nothing is given anywhere else but what invoking a function takes. */
 function giveWhatIsNeeded(
-  { chat, api, persist, maintain, migrate, rotate }: Functions,
+  { chat, api, persist, maintain, archive, jobs, migrate, rotate }: Functions,
   settings: Settings,
   { database, turns, content, secrets, cache }: DataStack,
   signIn: SignIn,
@@ -149,24 +161,58 @@ function giveWhatIsNeeded(
   ]
   chat.give(
     ...rescuing,
+    content.toRead('archive/'),
     signIn.toCheckTokens(),
     secrets.toReadModelKey(),
     secrets.toReadResumeSecret(),
     secrets.toReadOriginSecret(),
     modelSettings(settings),
     tenantDefaults(settings),
+    archiveDefaults(settings),
+    requestLimits(settings),
   )
   api.give(
     database.toCall(),
     secrets.toReadOriginSecret(),
     content.toRead('content/'),
+    content.toRead('archive/'),
     signIn.toCheckTokens(),
     historyMessages(settings),
     tenantDefaults(settings),
+    archiveDefaults(settings),
+    requestLimits(settings),
     ...hotStore,
   )
-  persist.give(...rescuing, turns.toBury(), turns.toPostpone())
+  persist.give(...rescuing, turns.toBury(), turns.toPostpone(), content.toDeleteVersions('content/'))
+  jobs.give(
+    database.toCall(),
+    turns.toSendJobs(),
+    turns.toPostponeJobs(),
+    secrets.toReadPseudonymSecret(),
+    content.toRead('content/'),
+    content.toDeleteVersions('content/'),
+    ...['archive/', 'exports/'].flatMap((prefix) => [
+      content.toRead(prefix),
+      content.toWrite(prefix),
+      content.toAbortUploads(prefix),
+      content.toDeleteVersions(prefix),
+    ]),
+    content.toWrite('erasures/'),
+    historyMessages(settings),
+    ...hotStore,
+  )
   maintain.give(...rescuing, turns.toCount(), content.toRead('spool/'), content.toDelete('spool/'))
+  archive.give(
+    database.toCall(),
+    secrets.toReadPseudonymSecret(),
+    content.toRead('content/'),
+    content.toDeleteVersions('content/'),
+    content.toRead('archive/'),
+    content.toWrite('archive/'),
+    content.toAbortUploads('archive/'),
+    content.toDeleteVersions('archive/'),
+    archiveDefaults(settings),
+  )
   migrate.give(database.toMigrate(), told({ SQL_DIRECTORY: 'sql' }))
   rotate.give(database.toRotate())
 }
@@ -178,17 +224,52 @@ const modelSettings = ({ model, answers }: Settings): Grant =>
     MODEL_SILENCE_MS: answers.silenceMs,
   })
 
+const archiveDefaults = ({ archive }: Settings): Grant =>
+  told({ ARCHIVE_AFTER_DAYS: archive?.afterDays, ARCHIVE_ABOVE_MESSAGES: archive?.aboveMessages })
+
 const historyMessages = ({ answers }: Settings): Grant => told({ HISTORY_MESSAGES: answers.historyMessages })
 
 /** What a tenant may set for itself: chat answers by it, api shows it to admins. Beside them goes historyMessages. */
-const tenantDefaults = ({ model, answers, watchedWords }: Settings): Grant =>
+const tenantDefaults = ({ model, answers, budgets, watchedWords }: Settings): Grant =>
   told({
     CHAT_MODEL: model.name,
     ALLOWED_MODELS: model.allowed?.join(','),
     SYSTEM_PROMPT: answers.systemPrompt,
     HISTORY_TOKENS: answers.historyTokens,
     ANSWER_TOKENS: answers.answerTokens,
+    TOKENS_USER_DAY: budgets?.userTokensPerDay,
+    TOKENS_USER_MONTH: budgets?.userTokensPerMonth,
+    TOKENS_TENANT_DAY: budgets?.tenantTokensPerDay,
+    TOKENS_TENANT_MONTH: budgets?.tenantTokensPerMonth,
     WATCHED_WORDS: watchedWords.join(',') || ',', // a lone comma: none
+  })
+
+/** What `npm run ops` asks for beside the queues: each is the variable of the same name. */
+function asOpsNamesIt(
+  { phase, database: { pauseAfterMinutes } }: Settings,
+  { database, content, cache }: DataStack,
+  { dead }: Maintenance,
+  namespace: string,
+): Record<string, string | undefined> {
+  const { DATABASE_CLUSTER_ARN, DATABASE_NAME } = database.toCall().variables
+  return {
+    ContentBucket: content.bucket.bucketName,
+    DatabaseClusterArn: DATABASE_CLUSTER_ARN,
+    DatabaseName: DATABASE_NAME,
+    // A database that sleeps is woken by whoever asks it.
+    DatabasePauses: String(pauseAfterMinutes !== undefined),
+    HotStore: phase === 2 ? 'valkey' : 'postgres',
+    MetricsNamespace: namespace,
+    SchedulesDeadQueueUrl: dead.queueUrl,
+    ValkeyCacheName: cache?.cache.serverlessCacheName,
+  }
+}
+
+const requestLimits = ({ limits }: Settings): Grant =>
+  told({
+    RATE_LIMIT_USER: limits?.userRequestsPerMinute,
+    RATE_LIMIT_TENANT: limits?.tenantRequestsPerMinute,
+    RATE_LIMIT_ADDRESS: limits?.addressRequestsPerMinute,
   })
 
 const lambdasOf = (functions: Functions): Record<FunctionName, lambda.Function> =>

@@ -57,6 +57,9 @@ const issuer = v.strictObject({
   ),
 })
 
+/** As lambdas/protocol.ts has it. */
+const MAX_BUDGET_TOKENS = 1_000_000_000_000
+
 /** CloudWatch takes only these. */
 const LOG_RETENTION_DAYS = [1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 3653]
 
@@ -96,6 +99,34 @@ const schema = v.strictObject({
     firstTokenMs: v.optional(wholeNumber(100, 600_000)),
     silenceMs: v.optional(wholeNumber(100, 600_000)),
   }),
+
+  /** What is left out has the functions' own default; 0: none. Defaults that a tenant may override but for addresses. */
+  limits: v.optional(
+    v.strictObject({
+      userRequestsPerMinute: v.optional(wholeNumber(0, 1_000_000)),
+      tenantRequestsPerMinute: v.optional(wholeNumber(0, 1_000_000)),
+      /** Of requests without a valid token. */
+      addressRequestsPerMinute: v.optional(wholeNumber(0, 1_000_000)),
+    }),
+  ),
+  /** Tokens of prompts and answers, by the UTC day and month. What is left out has no limit. A tenant may override them. */
+  budgets: v.optional(
+    v.strictObject({
+      userTokensPerDay: v.optional(wholeNumber(0, MAX_BUDGET_TOKENS)),
+      userTokensPerMonth: v.optional(wholeNumber(0, MAX_BUDGET_TOKENS)),
+      tenantTokensPerDay: v.optional(wholeNumber(0, MAX_BUDGET_TOKENS)),
+      tenantTokensPerMonth: v.optional(wholeNumber(0, MAX_BUDGET_TOKENS)),
+    }),
+  ),
+
+  /** When messages leave Postgres for the archive. What is left out has the functions' own default. A tenant may override it. */
+  archive: v.optional(
+    v.strictObject({
+      afterDays: v.optional(wholeNumber(1, 3_650)),
+      /** Beyond the newest so many of a session. */
+      aboveMessages: v.optional(wholeNumber(100, 1_000_000)),
+    }),
+  ),
 
   /** 1: Postgres alone serves sessions, history and reply logs. 2: Valkey does; the alarms say when. */
   phase: v.picklist([1, 2], 'must be 1 or 2'),

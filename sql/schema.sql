@@ -2,6 +2,51 @@
 
 -- tables
 
+create table public.archive_objects (
+  company_id text not null,
+  platform text not null,
+  key text not null,
+  state text not null,
+  upload_id text,
+  messages integer not null default 0,
+  segments integer not null default 0,
+  bytes bigint not null default 0,
+  sha256 text,
+  schema_version integer not null,
+  created_at timestamp with time zone not null default now(),
+  completed_at timestamp with time zone
+);
+create table public.archive_segments (
+  company_id text not null,
+  platform text not null,
+  session_id uuid not null,
+  id uuid not null,
+  object_key text not null,
+  byte_offset bigint not null,
+  byte_length integer not null,
+  text_bytes integer not null,
+  messages integer not null,
+  first_sequence integer not null,
+  last_sequence integer not null,
+  sha256 text not null,
+  state text not null,
+  created_at timestamp with time zone not null default now()
+);
+create table public.archived_messages (
+  company_id text not null,
+  platform text not null,
+  id uuid not null,
+  segment_id uuid not null,
+  session_id uuid not null
+);
+create table public.archived_threads (
+  company_id text not null,
+  platform text not null,
+  session_id uuid not null,
+  thread_id text not null,
+  newest_answer_id uuid not null,
+  newest_answer_at timestamp with time zone not null
+);
 create table public.audit_log (
   company_id text not null,
   platform text not null,
@@ -92,7 +137,23 @@ create table public.chat_turns (
   answer jsonb,
   sequence_number integer not null,
   opened_at timestamp with time zone not null default now(),
-  finished_at timestamp with time zone
+  finished_at timestamp with time zone,
+  tokens bigint
+);
+create table public.erased_sessions (
+  company_id text not null,
+  platform text not null,
+  session_id uuid not null,
+  job_id uuid not null,
+  erased_at timestamp with time zone not null default clock_timestamp(),
+  cleared_at timestamp with time zone
+);
+create table public.erasures (
+  company_id text not null,
+  platform text not null,
+  user_id text not null,
+  cutoff timestamp with time zone not null,
+  job_id uuid not null
 );
 create table public.idempotency_keys (
   company_id text not null,
@@ -126,6 +187,32 @@ create table public.tenants (
   platform text not null,
   created_at timestamp with time zone not null default now()
 );
+create table public.usage_daily (
+  company_id text not null,
+  platform text not null,
+  user_id text not null,
+  day date not null,
+  model text not null,
+  turns integer not null,
+  prompt_tokens bigint not null,
+  completion_tokens bigint not null,
+  answer_characters bigint not null,
+  response_ms bigint not null,
+  responses integer not null
+);
+create table public.user_jobs (
+  company_id text not null,
+  platform text not null,
+  id uuid not null,
+  kind text not null,
+  user_id text not null,
+  state text not null,
+  attempt integer not null default 0,
+  progress jsonb not null default '{}'::jsonb,
+  created_at timestamp with time zone not null default clock_timestamp(),
+  updated_at timestamp with time zone not null default clock_timestamp(),
+  completed_at timestamp with time zone
+);
 create table turnkeep.logins (
   login text not null,
   secret_version text not null,
@@ -139,6 +226,12 @@ create table turnkeep.migrations (
 
 -- constraints
 
+alter table public.archive_objects add PRIMARY KEY (company_id, platform, key);
+alter table public.archive_objects add CHECK ((state = ANY (ARRAY['writing'::text, 'complete'::text, 'dropped'::text])));
+alter table public.archive_segments add PRIMARY KEY (company_id, platform, session_id, id);
+alter table public.archive_segments add CHECK ((state = ANY (ARRAY['copied'::text, 'live'::text])));
+alter table public.archived_messages add PRIMARY KEY (company_id, platform, id);
+alter table public.archived_threads add PRIMARY KEY (company_id, platform, session_id, thread_id);
 alter table public.audit_log add CHECK ((actor_role = ANY (ARRAY['user'::text, 'agent'::text, 'admin'::text])));
 alter table public.audit_log add PRIMARY KEY (company_id, platform, at, id);
 alter table public.chat_messages add PRIMARY KEY (company_id, platform, id);
@@ -151,6 +244,8 @@ alter table public.chat_sessions add PRIMARY KEY (company_id, platform, id);
 alter table public.chat_sessions add CHECK (((satisfaction_score >= 1) AND (satisfaction_score <= 5)));
 alter table public.chat_turns add PRIMARY KEY (company_id, platform, message_id);
 alter table public.chat_turns add CHECK ((state = ANY (ARRAY['running'::text, 'closing'::text, 'finished'::text])));
+alter table public.erased_sessions add PRIMARY KEY (company_id, platform, session_id);
+alter table public.erasures add PRIMARY KEY (company_id, platform, user_id);
 alter table public.idempotency_keys add PRIMARY KEY (company_id, platform, user_id, key);
 alter table turnkeep.logins add PRIMARY KEY (login);
 alter table turnkeep.migrations add PRIMARY KEY (name);
@@ -160,9 +255,15 @@ alter table public.tenant_settings add PRIMARY KEY (company_id, platform);
 alter table public.tenants add CHECK ((company_id <> ''::text));
 alter table public.tenants add PRIMARY KEY (company_id, platform);
 alter table public.tenants add CHECK ((platform <> ''::text));
+alter table public.usage_daily add PRIMARY KEY (company_id, platform, user_id, day, model);
+alter table public.user_jobs add CHECK ((kind = ANY (ARRAY['export'::text, 'erasure'::text])));
+alter table public.user_jobs add PRIMARY KEY (company_id, platform, id);
+alter table public.user_jobs add CHECK ((state = ANY (ARRAY['queued'::text, 'running'::text, 'done'::text, 'failed'::text])));
 
 -- indexes
 
+CREATE INDEX archive_segments_of_object ON public.archive_segments USING btree (company_id, platform, object_key, byte_offset);
+CREATE INDEX archived_messages_of_session ON public.archived_messages USING btree (company_id, platform, session_id, segment_id);
 CREATE INDEX audit_log_of_user ON public.audit_log USING btree (company_id, platform, user_id, at, id) WHERE (user_id IS NOT NULL);
 CREATE INDEX chat_messages_by_sequence ON public.chat_messages USING btree (company_id, platform, session_id, sequence_number, id, thread_id);
 CREATE INDEX chat_messages_by_time ON public.chat_messages USING btree (company_id, platform, session_id, thread_id, created_at) WHERE (NOT is_deleted);
@@ -173,100 +274,197 @@ CREATE INDEX chat_sessions_of_tenant ON public.chat_sessions USING btree (compan
 CREATE INDEX chat_sessions_of_user ON public.chat_sessions USING btree (company_id, platform, user_id, last_active_at DESC, id DESC) WHERE (deleted_at IS NULL);
 CREATE INDEX chat_turns_by_question ON public.chat_turns USING btree (company_id, platform, question_id) WHERE (question IS NOT NULL);
 CREATE INDEX chat_turns_finished ON public.chat_turns USING btree (company_id, platform, finished_at) WHERE (state = 'finished'::text);
+CREATE INDEX chat_turns_holding_tokens ON public.chat_turns USING btree (company_id, platform) WHERE (tokens IS NOT NULL);
 CREATE INDEX chat_turns_of_thread ON public.chat_turns USING btree (company_id, platform, session_id, thread_id, opened_at);
 CREATE INDEX chat_turns_unfinished ON public.chat_turns USING btree (company_id, platform, session_id, thread_id) WHERE (state <> 'finished'::text);
+CREATE INDEX erased_sessions_to_clear ON public.erased_sessions USING btree (company_id, platform, job_id, session_id) WHERE (cleared_at IS NULL);
 CREATE INDEX rate_limits_kept ON public.rate_limits USING btree (company_id, platform, kept_until);
+CREATE INDEX user_jobs_of_user ON public.user_jobs USING btree (company_id, platform, user_id, kind, created_at DESC, id DESC);
 CREATE UNIQUE INDEX chat_sessions_id ON public.chat_sessions USING btree (id);
 
 -- row-level security
 
+alter table public.archive_objects enable row level security, force row level security;
+alter table public.archive_segments enable row level security, force row level security;
+alter table public.archived_messages enable row level security, force row level security;
+alter table public.archived_threads enable row level security, force row level security;
 alter table public.audit_log enable row level security, force row level security;
 alter table public.chat_messages enable row level security, force row level security;
 alter table public.chat_reply_events enable row level security, force row level security;
 alter table public.chat_sessions enable row level security, force row level security;
 alter table public.chat_turns enable row level security, force row level security;
+alter table public.erased_sessions enable row level security, force row level security;
+alter table public.erasures enable row level security, force row level security;
 alter table public.idempotency_keys enable row level security, force row level security;
 alter table public.rate_limits enable row level security, force row level security;
 alter table public.tenant_settings enable row level security, force row level security;
 alter table public.tenants enable row level security, force row level security;
+alter table public.usage_daily enable row level security, force row level security;
+alter table public.user_jobs enable row level security, force row level security;
 
 -- policies
 
+create policy tenant on archive_objects using ((company_id = current_setting('turnkeep.company_id'::text, true)) AND (platform = current_setting('turnkeep.platform'::text, true)));
+create policy tenant on archive_segments using ((company_id = current_setting('turnkeep.company_id'::text, true)) AND (platform = current_setting('turnkeep.platform'::text, true)));
+create policy tenant on archived_messages using ((company_id = current_setting('turnkeep.company_id'::text, true)) AND (platform = current_setting('turnkeep.platform'::text, true)));
+create policy tenant on archived_threads using ((company_id = current_setting('turnkeep.company_id'::text, true)) AND (platform = current_setting('turnkeep.platform'::text, true)));
 create policy append on audit_log for insert with check ((company_id = current_setting('turnkeep.company_id'::text, true)) AND (platform = current_setting('turnkeep.platform'::text, true)));
+create policy expire on audit_log for delete using ((company_id = current_setting('turnkeep.company_id'::text, true)) AND (platform = current_setting('turnkeep.platform'::text, true)) AND (at < (now() - '1 year'::interval)));
 create policy tenant on audit_log for select using ((company_id = current_setting('turnkeep.company_id'::text, true)) AND (platform = current_setting('turnkeep.platform'::text, true)));
 create policy tenant on chat_messages using ((company_id = current_setting('turnkeep.company_id'::text, true)) AND (platform = current_setting('turnkeep.platform'::text, true)));
 create policy tenant on chat_reply_events using ((company_id = current_setting('turnkeep.company_id'::text, true)) AND (platform = current_setting('turnkeep.platform'::text, true)));
 create policy tenant on chat_sessions using ((company_id = current_setting('turnkeep.company_id'::text, true)) AND (platform = current_setting('turnkeep.platform'::text, true)));
 create policy tenant on chat_turns using ((company_id = current_setting('turnkeep.company_id'::text, true)) AND (platform = current_setting('turnkeep.platform'::text, true)));
+create policy tenant on erased_sessions using ((company_id = current_setting('turnkeep.company_id'::text, true)) AND (platform = current_setting('turnkeep.platform'::text, true)));
+create policy tenant on erasures using ((company_id = current_setting('turnkeep.company_id'::text, true)) AND (platform = current_setting('turnkeep.platform'::text, true)));
 create policy tenant on idempotency_keys using ((company_id = current_setting('turnkeep.company_id'::text, true)) AND (platform = current_setting('turnkeep.platform'::text, true)));
 create policy tenant on rate_limits using ((company_id = current_setting('turnkeep.company_id'::text, true)) AND (platform = current_setting('turnkeep.platform'::text, true)));
 create policy tenant on tenant_settings using ((company_id = current_setting('turnkeep.company_id'::text, true)) AND (platform = current_setting('turnkeep.platform'::text, true)));
 create policy sweep on tenants for select using (current_setting('turnkeep.sweep'::text, true) = 'on'::text);
 create policy tenant on tenants using ((company_id = current_setting('turnkeep.company_id'::text, true)) AND (platform = current_setting('turnkeep.platform'::text, true)));
+create policy tenant on usage_daily using ((company_id = current_setting('turnkeep.company_id'::text, true)) AND (platform = current_setting('turnkeep.platform'::text, true)));
+create policy tenant on user_jobs using ((company_id = current_setting('turnkeep.company_id'::text, true)) AND (platform = current_setting('turnkeep.platform'::text, true)));
 
 -- operations
 
+-- add_usage(p_company_id text, p_platform text, p_answers jsonb) returns void
 -- admit(p_checks jsonb, p_take boolean) returns jsonb
+-- adopt_archive_object(p_company_id text, p_platform text, p_key text, p_object jsonb, p_segments jsonb) returns boolean
 -- append_events(p_company_id text, p_platform text, p_message_id uuid, p_epoch integer, p_lease_seconds double precision, p_batches jsonb) returns TABLE(held boolean, stop_requested boolean)
+-- archivable_messages(p_company_id text, p_platform text, p_request jsonb) returns TABLE(kind text, sequence_number integer, body text)
+-- archived_message(p_company_id text, p_platform text, p_id uuid, p_session_id uuid) returns jsonb
 -- audit(p_company_id text, p_platform text, p_caller jsonb, p_action text, p_user_id text, p_session_id uuid, p_message_id uuid, p_fields text[]) returns void
 -- audit_other(p_company_id text, p_platform text, p_caller jsonb, p_action text, p_user_id text, p_session_id uuid, p_message_id uuid, p_fields text[]) returns void
 -- audit_reply(p_company_id text, p_platform text, p_caller jsonb, p_action text, p_user_id text, p_message_id uuid) returns boolean
+-- begin_archive_object(p_company_id text, p_platform text, p_key text, p_schema_version integer) returns boolean
+-- budgets_of(p_settings jsonb, p_spending jsonb) returns TABLE(budget text, period text, allowance bigint)
 -- chain(p_company_id text, p_platform text, p_from uuid, p_count integer, p_bytes integer) returns SETOF chat_messages
 -- change_other_login(p_login text, p_verifier text, p_secret_version text) returns boolean
 -- change_session(p_company_id text, p_platform text, p_caller jsonb, p_id uuid, p_changes jsonb) returns SETOF chat_sessions
 -- change_tenant(p_company_id text, p_platform text, p_caller jsonb, p_changes jsonb, p_version integer) returns TABLE(settings jsonb, version integer, changed_at timestamp with time zone, is_conflict boolean)
 -- close_turn(p_company_id text, p_platform text, p_message_id uuid, p_epoch integer, p_lease_seconds double precision, p_batches jsonb, p_answer jsonb) returns integer
+-- complete_archive_object(p_company_id text, p_platform text, p_key text, p_object jsonb) returns boolean
+-- context_tokens(p_message chat_messages) returns bigint
+-- count_erased(p_company_id text, p_platform text, p_job_id uuid, p_place text, p_count bigint) returns void
+-- count_in(p_metadata jsonb, p_name text) returns bigint
 -- count_users(p_limit integer) returns TABLE(active integer, monthly integer)
 -- create_session(p_company_id text, p_platform text, p_caller jsonb, p_session jsonb) returns SETOF chat_sessions
 -- delete_message(p_company_id text, p_platform text, p_caller jsonb, p_message_id uuid) returns boolean
+-- drop_dead_objects(p_company_id text, p_platform text, p_limit integer) returns TABLE(key text, upload_id text)
+-- drop_overdue_object(p_company_id text, p_platform text, p_key text) returns bigint
+-- drop_writing_objects(p_company_id text, p_platform text, p_limit integer) returns TABLE(key text, upload_id text, was_complete boolean)
 -- end_session(p_company_id text, p_platform text, p_caller jsonb, p_id uuid, p_purge boolean) returns boolean
 -- ensure_saved(p_company_id text, p_platform text, p_id uuid) returns boolean
+-- erase_exports(p_company_id text, p_platform text, p_job_id uuid, p_user_ids jsonb, p_cutoff timestamp with time zone, p_gone jsonb) returns TABLE(id uuid, upload_id text)
+-- erase_next(p_company_id text, p_platform text, p_job_id uuid, p_gone jsonb, p_limit integer) returns TABLE(kind text, body jsonb)
+-- erase_user_rows(p_company_id text, p_platform text, p_job_id uuid, p_user_ids jsonb, p_cutoff timestamp with time zone, p_limit integer) returns integer
+-- estimate_tokens(p_text text) returns bigint
+-- export_sessions(p_company_id text, p_platform text, p_user_ids jsonb, p_after uuid, p_limit integer) returns SETOF chat_sessions
+-- export_usage(p_company_id text, p_platform text, p_user_ids jsonb, p_after jsonb, p_limit integer) returns TABLE(usage jsonb)
+-- find_archived(p_company_id text, p_platform text, p_caller jsonb, p_message_id uuid) returns TABLE(kind text, body jsonb)
 -- find_key(p_company_id text, p_platform text, p_caller text, p_key text) returns TABLE(body_hash text, session_id uuid, user_message_id uuid, message_id uuid)
 -- find_message(p_company_id text, p_platform text, p_id uuid) returns SETOF chat_messages
 -- finish_turn(p_company_id text, p_platform text, p_message_id uuid, p_epoch integer, p_event_id integer, p_event jsonb) returns boolean
+-- forget_archive_object(p_company_id text, p_platform text, p_key text) returns boolean
 -- get_session(p_company_id text, p_platform text, p_caller jsonb, p_id uuid) returns SETOF chat_sessions
 -- get_tenant(p_company_id text, p_platform text) returns TABLE(settings jsonb, version integer, changed_at timestamp with time zone)
+-- get_user_job(p_company_id text, p_platform text, p_caller jsonb, p_kind text, p_id uuid) returns TABLE(job jsonb)
+-- has_data(p_company_id text, p_platform text, p_user_ids jsonb) returns boolean
 -- has_lapsed(p_turn chat_turns) returns boolean
+-- held_by_turns(p_company_id text, p_platform text, p_sessions uuid[]) returns uuid[]
+-- hide_users(p_company_id text, p_platform text, p_users jsonb, p_limit integer) returns integer
 -- history(p_company_id text, p_platform text, p_from uuid, p_count integer, p_bytes integer) returns SETOF chat_messages
+-- is_erased(p_company_id text, p_platform text, p_user_id text, p_session_id uuid, p_created_at timestamp with time zone) returns boolean
+-- is_erased_session(p_company_id text, p_platform text, p_session_id uuid) returns boolean
 -- lapsed_turns(p_limit integer) returns TABLE(company_id text, platform text, message_id uuid)
 -- leave_feedback(p_company_id text, p_platform text, p_caller jsonb, p_message_id uuid, p_score integer, p_comment text) returns boolean
 -- limit_checks(p_checks jsonb) returns TABLE(place integer, rank integer, company_id text, platform text, kind text, key text, allowance integer, span interval, count integer)
 -- list_audit(p_company_id text, p_platform text, p_user_id text, p_before_at timestamp with time zone, p_before_id uuid, p_limit integer) returns TABLE(entry jsonb)
 -- list_messages(p_company_id text, p_platform text, p_caller jsonb, p_session_id uuid, p_thread_id text, p_descending boolean, p_after_sequence integer, p_after_id uuid, p_limit integer, p_bytes integer) returns TABLE(kind text, body jsonb)
+-- list_segments(p_company_id text, p_platform text, p_session_id uuid, p_descending boolean, p_sequence integer, p_after_place integer, p_after_id uuid) returns TABLE(kind text, body jsonb)
 -- list_sessions(p_company_id text, p_platform text, p_caller jsonb, p_owner text, p_active boolean, p_before_active timestamp with time zone, p_before_id uuid, p_limit integer) returns SETOF chat_sessions
+-- list_tenants(p_company_id text, p_platform text, p_limit integer) returns TABLE(company_id text, platform text)
 -- load_session(p_company_id text, p_platform text, p_request jsonb) returns TABLE(kind text, body jsonb)
+-- lock_erasures(p_company_id text, p_platform text, p_shared boolean) returns void
 -- lock_limit(p_company_id text, p_platform text, p_kind text, p_key text, p_window interval) returns rate_limits
 -- login_stands(p_login text, p_secret_version text) returns boolean
+-- mark_erased_sessions(p_company_id text, p_platform text, p_job_id uuid, p_user_ids jsonb, p_cutoff timestamp with time zone, p_limit integer) returns TABLE(session_id uuid)
+-- mark_overdue_sessions(p_company_id text, p_platform text, p_limit integer) returns TABLE(deleted integer, expired integer)
 -- may_act_for(p_caller jsonb, p_user_id text) returns boolean
+-- may_act_on_user(p_caller jsonb, p_user_id text) returns boolean
 -- may_touch(p_company_id text, p_platform text, p_owner text, p_message_id uuid) returns boolean
 -- newest_answer(p_company_id text, p_platform text, p_session_id uuid, p_thread_id text) returns SETOF chat_messages
+-- next_erased_object(p_company_id text, p_platform text, p_job_id uuid) returns text
+-- note_archive_upload(p_company_id text, p_platform text, p_key text, p_upload_id text) returns boolean
+-- note_erased(p_company_id text, p_platform text, p_job_id uuid, p_counts jsonb) returns boolean
+-- note_user_job(p_company_id text, p_platform text, p_id uuid, p_attempt integer, p_progress jsonb, p_state text) returns boolean
+-- object_segments(p_company_id text, p_platform text, p_key text, p_offset integer, p_limit integer) returns TABLE(id uuid, session_id uuid, byte_offset bigint, byte_length integer, text_bytes integer, messages integer, first_sequence integer, last_sequence integer, sha256 text, has_gone boolean, is_erased boolean)
 -- open_turn(p_company_id text, p_platform text, p_request jsonb) returns TABLE(kind text, body jsonb)
 -- open_within_limits(p_company_id text, p_platform text, p_checks jsonb, p_request jsonb) returns TABLE(kind text, body jsonb)
+-- overdue_messages(p_company_id text, p_platform text, p_limit integer) returns TABLE(id uuid, content_key text, was_deleted boolean)
+-- overdue_object(p_company_id text, p_platform text) returns text
 -- read_reply(p_company_id text, p_platform text, p_owner text, p_message_id uuid, p_after integer, p_bytes integer) returns TABLE(kind text, body jsonb)
 -- read_turn(p_company_id text, p_platform text, p_question_id uuid, p_answer_id uuid) returns TABLE(kind text, body jsonb)
+-- read_usage(p_company_id text, p_platform text, p_caller jsonb, p_owner text, p_query jsonb, p_prices jsonb) returns TABLE(kind text, body jsonb)
+-- read_user(p_company_id text, p_platform text, p_caller jsonb, p_user_id text) returns TABLE(kind text, body jsonb)
+-- record_segments(p_company_id text, p_platform text, p_key text, p_segments jsonb) returns boolean
+-- refuse_archived(p_company_id text, p_platform text, p_id uuid, p_session_id uuid) returns void
+-- release_tokens(p_company_id text, p_platform text, p_message_ids uuid[]) returns void
+-- remove_expired(p_company_id text, p_platform text, p_limit integer) returns TABLE(audit_lines integer, tombstones integer)
+-- remove_overdue_messages(p_company_id text, p_platform text, p_ids jsonb) returns integer
 -- reopen_turn(p_company_id text, p_platform text, p_request jsonb) returns TABLE(kind text, body jsonb)
+-- request_erasure(p_company_id text, p_platform text, p_caller jsonb, p_user_id text, p_user_ids jsonb, p_id uuid) returns TABLE(id uuid)
+-- request_export(p_company_id text, p_platform text, p_caller jsonb, p_user_id text, p_id uuid) returns TABLE(id uuid)
 -- request_stop(p_company_id text, p_platform text, p_owner text, p_message_id uuid) returns TABLE(state text, lapsed boolean)
+-- reserve_tokens(p_company_id text, p_platform text, p_message_id uuid, p_question_tokens bigint, p_history chat_messages[], p_settings jsonb, p_spending jsonb) returns void
+-- restore_messages(p_company_id text, p_platform text, p_messages text) returns TABLE(id uuid, outcome text)
+-- retention_due(p_company_id text, p_platform text) returns TABLE(kind text, rows bigint)
+-- retention_times(p_company_id text, p_platform text) returns TABLE(deleted_before timestamp with time zone, named_before timestamp with time zone, kept_after timestamp with time zone)
+-- running_in_erased(p_company_id text, p_platform text, p_job_id uuid, p_limit integer) returns TABLE(message_id uuid)
 -- save_messages(p_records jsonb) returns integer
+-- save_records(p_records jsonb) returns TABLE(company_id text, platform text, id uuid, session_id uuid, thread_id text)
 -- seconds_until(p_then timestamp with time zone, p_now timestamp with time zone) returns integer
+-- segment_place(p_segment archive_segments) returns jsonb
+-- segments_from(p_company_id text, p_platform text, p_session_id uuid, p_descending boolean, p_sequence integer, p_after_place integer, p_after_id uuid) returns SETOF jsonb
 -- set_login(p_login text, p_verifier text, p_secret_version text) returns boolean
 -- set_tenant(p_company_id text, p_platform text) returns void
 -- settings_of(p_company_id text, p_platform text) returns jsonb
+-- settle_archive(p_company_id text, p_platform text, p_after_days integer, p_limit integer) returns TABLE(expired integer, oldest_seconds double precision, due_seconds double precision)
+-- settle_archived_thread(p_company_id text, p_platform text, p_session_id uuid, p_thread_id text, p_was uuid, p_candidates jsonb) returns boolean
+-- start_user_job(p_company_id text, p_platform text, p_id uuid) returns TABLE(job jsonb)
 -- sweep_turns(p_company_id text, p_platform text) returns void
+-- switch_object(p_company_id text, p_platform text, p_job_id uuid, p_key text, p_new jsonb, p_kept jsonb, p_gone jsonb) returns boolean
+-- switch_segments(p_company_id text, p_platform text, p_key text, p_segments jsonb) returns TABLE(segment_id uuid, messages integer)
 -- take_over_turn(p_company_id text, p_platform text, p_message_id uuid, p_lease_seconds double precision) returns TABLE(kind text, body jsonb)
+-- texts_of(p_texts jsonb) returns text[]
+-- thaw_messages(p_company_id text, p_platform text, p_messages text) returns integer
+-- tokens_of_answer(p_answer jsonb) returns bigint
+-- tokens_used(p_company_id text, p_platform text, p_user_id text, p_at timestamp with time zone) returns TABLE(user_day bigint, user_month bigint, tenant_day bigint, tenant_month bigint)
 -- touched_message(p_company_id text, p_platform text, p_caller jsonb, p_message_id uuid) returns TABLE(user_id text, session_id uuid)
 -- unfinished_turns(p_watched jsonb) returns TABLE(company_id text, platform text, message_id uuid, lapses_in_seconds double precision)
 -- unsaved_message(p_record jsonb) returns chat_messages
+-- usage_of(p_answer chat_messages, p_user_id text) returns jsonb
+-- users_to_hide(p_company_id text, p_platform text, p_limit integer) returns TABLE(user_id text)
 -- version_rank(p_status text, p_content text, p_content_key text) returns integer[]
 -- with_own_limits(p_checks jsonb) returns jsonb
+-- without_erased(p_records jsonb) returns jsonb
 
 -- grants
 
-grant insert, select on public.audit_log to turnkeep_app;
-grant insert, select, update on public.chat_messages to turnkeep_app;
+grant delete, insert, select, update on public.archive_objects to turnkeep_app;
+grant delete, insert, select, update on public.archive_segments to turnkeep_app;
+grant delete, insert, select, update on public.archived_messages to turnkeep_app;
+grant delete, insert, select, update on public.archived_threads to turnkeep_app;
+grant delete, insert, select on public.audit_log to turnkeep_app;
+grant delete, insert, select, update on public.chat_messages to turnkeep_app;
 grant delete, insert, select, update on public.chat_reply_events to turnkeep_app;
-grant insert, select, update on public.chat_sessions to turnkeep_app;
+grant delete, insert, select, update on public.chat_sessions to turnkeep_app;
 grant delete, insert, select, update on public.chat_turns to turnkeep_app;
-grant insert, select, update on public.idempotency_keys to turnkeep_app;
+grant delete, insert, select, update on public.erased_sessions to turnkeep_app;
+grant delete, insert, select, update on public.erasures to turnkeep_app;
+grant delete, insert, select, update on public.idempotency_keys to turnkeep_app;
 grant delete, insert, select, update on public.rate_limits to turnkeep_app;
 grant insert, select, update on public.tenant_settings to turnkeep_app;
 grant insert, select, update on public.tenants to turnkeep_app;
+grant delete, insert, select, update on public.usage_daily to turnkeep_app;
+grant delete, insert, select, update on public.user_jobs to turnkeep_app;

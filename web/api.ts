@@ -1,5 +1,13 @@
 /** The routes of the wire contract that the page uses. Whatever is not success is thrown as ApiError. */
-import type { ChatRequest, Message, MessagePage, NumberedEvent, Page, Session } from '../lambdas/protocol.ts'
+import type {
+  ChatRequest,
+  Message,
+  MessagePage,
+  NumberedEvent,
+  Page,
+  Session,
+  UserAnswer,
+} from '../lambdas/protocol.ts'
 import { ApiError, errorFrom, plainFailure } from './failure.ts'
 import type { Identity } from './identity.ts'
 import { watchConnection } from './network.ts'
@@ -36,6 +44,10 @@ export interface Api {
   resume(messageId: string, after: number): Promise<Reply | null>
   /** Resolves when the server knows; the answer's own stream tells of its end. */
   stop(messageId: string): Promise<void>
+  /** What is kept of whoever asks, and how the newest export and erasure stand. */
+  yourData(): Promise<UserAnswer>
+  exportData(userId: string): Promise<void>
+  eraseData(userId: string): Promise<void>
 }
 
 /** The events of a body, which breaks off where the connection seems dead. */
@@ -160,6 +172,16 @@ export function createApi(identity: Identity): Api {
 
     async stop(messageId) {
       await request('DELETE', `/api/chat/stream/${messageId}`)
+    },
+
+    yourData: () => get('/api/user'),
+
+    async exportData(userId) {
+      await request('POST', `/api/users/${encodeURIComponent(userId)}/export`)
+    },
+
+    async eraseData(userId) {
+      await request('DELETE', `/api/users/${encodeURIComponent(userId)}`)
     },
   }
 }

@@ -72,6 +72,30 @@ const english = {
   listFailed: 'The list could not be loaded.',
   loadFailed: 'The conversation could not be loaded.',
 
+  yourData: 'Your data',
+  loadingData: 'Looking what there is',
+  dataCounts: (conversations: number, messages: number) =>
+    `${conversations === 1 ? '1 conversation' : `${conversations} conversations`} with ${messages === 1 ? '1 message' : `${messages} messages`} are kept for you.`,
+  dataFailed: 'That did not work.',
+  exportTitle: 'Take a copy',
+  exportText:
+    'Your conversations, ratings and usage in one file (NDJSON, gzip). It can be had for seven days.',
+  exportStart: 'Make a copy',
+  exportAgain: 'Make a new copy',
+  exporting: (conversations: number, messages: number) =>
+    `Making your copy: ${conversations} conversations, ${messages} messages so far`,
+  exportFailed: 'The copy could not be made.',
+  download: 'Download',
+  eraseTitle: 'Erase everything',
+  eraseText: 'Removes all your conversations from every place where they are kept.',
+  eraseConfirm:
+    'Answers that are being written are stopped. All your conversations, ratings, copies and your usage are removed, also from the archive, and nobody can bring them back. Backups end by themselves within weeks. You can go on using this service afterwards.',
+  erase: 'Erase…',
+  eraseForGood: 'Erase everything for good',
+  erasing: 'Erasing',
+  erasedText: 'Everything that was kept of you has been erased.',
+  close: 'Close',
+
   signIn: 'Sign in',
   signInAgain: 'Sign in again',
   signOut: 'Sign out',
@@ -195,6 +219,29 @@ const korean: Words = {
   endFailed: '대화를 종료하지 못했습니다.',
   listFailed: '대화 목록을 불러오지 못했습니다.',
   loadFailed: '대화를 불러오지 못했습니다.',
+
+  yourData: '내 데이터',
+  loadingData: '보관된 내용을 확인하는 중',
+  dataCounts: (conversations, messages) =>
+    `대화 ${conversations}개, 메시지 ${messages}개가 보관되어 있습니다.`,
+  dataFailed: '처리하지 못했습니다.',
+  exportTitle: '사본 받기',
+  exportText: '나눈 대화와 평가, 사용량을 파일 하나(NDJSON, gzip)로 받습니다. 7일 동안 내려받을 수 있습니다.',
+  exportStart: '사본 만들기',
+  exportAgain: '새 사본 만들기',
+  exporting: (conversations, messages) =>
+    `사본을 만드는 중: 지금까지 대화 ${conversations}개, 메시지 ${messages}개`,
+  exportFailed: '사본을 만들지 못했습니다.',
+  download: '내려받기',
+  eraseTitle: '모두 삭제',
+  eraseText: '나눈 대화를 보관된 모든 곳에서 삭제합니다.',
+  eraseConfirm:
+    '작성 중인 답변은 중지됩니다. 나눈 대화와 평가, 사본, 사용량을 보관소까지 모두 삭제하며 누구도 되돌릴 수 없습니다. 백업은 몇 주 안에 저절로 사라집니다. 삭제한 뒤에도 서비스는 계속 이용할 수 있습니다.',
+  erase: '삭제…',
+  eraseForGood: '되돌릴 수 없이 모두 삭제',
+  erasing: '삭제하는 중',
+  erasedText: '보관된 내용을 모두 삭제했습니다.',
+  close: '닫기',
 
   signIn: '로그인',
   signInAgain: '다시 로그인',

@@ -42,10 +42,10 @@ async function enter(isAsked: boolean): Promise<void> {
 
 const again = (): void => void enter(true)
 
-const partsFor = (identity: Identity) => ({
-  conversations: createConversations(createApi(identity), locale),
-  place: watchPlace(),
-})
+function partsFor(identity: Identity) {
+  const api = createApi(identity)
+  return { api, conversations: createConversations(api, locale), place: watchPlace() }
+}
 
 function showWithToken(): void {
   const token = openGivenToken()

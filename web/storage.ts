@@ -32,10 +32,11 @@ export function write(key: string, value: unknown, store: Storage = localStorage
   }
 }
 
-/** Removes everything that the page has kept across tabs. */
-export function forget(): void {
+/** Removes everything that the page has kept across tabs, but for what is named. */
+export function forget(kept: readonly string[] = []): void {
   try {
-    for (const key of Object.keys(localStorage)) if (key.startsWith(PREFIX)) localStorage.removeItem(key)
+    for (const key of Object.keys(localStorage))
+      if (key.startsWith(PREFIX) && !kept.includes(key.slice(PREFIX.length))) localStorage.removeItem(key)
   } catch {
     // Forbidden: then there is nothing either.
   }
@@ -46,4 +47,12 @@ export function onOtherTab(key: string, listener: () => void): void {
   addEventListener('storage', (event) => {
     if (event.key === PREFIX + key && event.storageArea === localStorage) listener()
   })
+}
+
+/** The person stays, and nothing of what the page has shown does: it is loaded again, with no conversation open. */
+export function startAnew(): void {
+  seal()
+  forget(['user'])
+  history.replaceState(null, '', location.pathname)
+  location.reload()
 }

@@ -1,10 +1,14 @@
-/** Everything buffered: sessions, messages, feedback, a tenant's settings, the audit log, health. */
+/**
+ * Everything buffered: sessions, messages, feedback, a tenant's settings, the audit log, usage, the rights of users,
+ * health.
+ */
 import { deleteMessage, leaveFeedback, listMessages } from '../messages/messages.ts'
 import { saveEarly } from '../messages/save.ts'
 import {
   auditListSchema,
   type Caller,
   feedbackSchema,
+  invalidField,
   messageListSchema,
   purgeSchema,
   sessionCreateSchema,
@@ -12,9 +16,12 @@ import {
   sessionPatchSchema,
   type TenantAnswer,
   tenantPatchSchema,
+  usageQuerySchema,
+  userIdSchema,
   uuidSchema,
   versionSchema,
 } from '../protocol.ts'
+import { readErasure, readExport, readUser, requestErasure, requestExport } from '../rights/user-jobs.ts'
 import { openAuthenticate } from '../runtime/authenticate.ts'
 import {
   authSettings,
@@ -33,10 +40,12 @@ import { IMPATIENT, openDatabase } from '../services/database.ts'
 import { openHotStore } from '../services/open-hot-store.ts'
 import { openPostgresLimiter } from '../services/postgres-limiter.ts'
 import { openSecrets } from '../services/secrets.ts'
+import { openJobQueue } from '../services/turn-queue.ts'
 import { changeSession, createSession, endSession, getSession, listSessions } from '../sessions/sessions.ts'
 import { listAudit } from '../tenants/audit.ts'
-import { defaultsOf } from '../tenants/settings.ts'
+import { boundsOf, defaultsOf } from '../tenants/settings.ts'
 import { changeTenant, getTenant } from '../tenants/tenants.ts'
+import { readUsage } from '../usage/usage.ts'
 
 const config = readConfig([
   ...authSettings,
@@ -45,23 +54,31 @@ const config = readConfig([
   ...limitSettings,
   ...tenantDefaultSettings,
   'contentBucket',
+  'jobsQueueUrl',
   'metricsNamespace',
+  'pseudonymSecretArn',
 ])
 const log = openLogger('api')
 const { count, measure, flush } = openMetrics('api', config)
-const secrets = openSecrets({ origin: config.originSecretArn })
+const secrets = openSecrets({ origin: config.originSecretArn, pseudonymKey: config.pseudonymSecretArn })
+const database = openDatabase({ ...config, measure })
+const { hotStore, limiter = openPostgresLimiter(openDatabase({ ...config, ...IMPATIENT })) } =
+  await openHotStore(config, { database, save: saveEarly(database), count, measure })
 const requestLimits = openRequestLimits({
   ...config,
-  limiter: openPostgresLimiter(openDatabase({ ...config, ...IMPATIENT })),
+  limiter,
   originSecret: secrets.origin,
   count,
   log,
 })
 const route = routing(log, requestLimits)
 const authenticate = openAuthenticate(config)
-const database = openDatabase({ ...config, measure })
-const bucket = openBucket(config.contentBucket)
-const hotStore = await openHotStore(config, { database, save: saveEarly(database), count })
+const messages = { database, bucket: openBucket(config.contentBucket), count }
+const rights = {
+  ...messages,
+  jobs: openJobQueue(config.jobsQueueUrl),
+  pseudonymKey: secrets.pseudonymKey,
+}
 const defaults = defaultsOf(config)
 
 type PathCall = { caller: Caller; param(name: string): string }
@@ -77,6 +94,16 @@ const messageId = async (call: PathCall): Promise<string> => {
   const id = pathId(call)
   await hotStore.settle(call.caller, { messageId: id })
   return id
+}
+
+/** In an address it is encoded, since it may be any text. */
+function userId(call: PathCall): string {
+  try {
+    return check(userIdSchema, decodeURIComponent(call.param('id')), 'id')
+  } catch (error) {
+    if (error instanceof URIError) throw invalidField('id', 'must be encoded')
+    throw error
+  }
 }
 
 const tenantAnswer = (body: TenantAnswer): Answer => ({
@@ -113,16 +140,16 @@ export const handler = bufferedHandler(
     }),
     route('GET /api/sessions/{id}/messages', { query: messageListSchema }, authenticate, async (call) => ({
       status: 200,
-      body: await listMessages({ database, bucket }, call.caller, await sessionId(call), call.query),
+      body: await listMessages(messages, call.caller, await sessionId(call), call.query),
     })),
 
     route('POST /api/messages/{id}/feedback', { body: feedbackSchema }, authenticate, async (call) => {
-      await leaveFeedback(database, call.caller, await messageId(call), call.body)
+      await leaveFeedback(messages, call.caller, await messageId(call), call.body)
       return { status: 204 }
     }),
     route('DELETE /api/messages/{id}', {}, authenticate, async (call) => {
       const id = await messageId(call)
-      await deleteMessage(database, call.caller, id)
+      await deleteMessage(messages, call.caller, id)
       await hotStore.messageDeleted(call.caller, id)
       return { status: 204 }
     }),
@@ -132,12 +159,14 @@ export const handler = bufferedHandler(
     ),
     route(
       'PATCH /api/tenant',
-      { only: 'admin', body: tenantPatchSchema(defaults.models, defaults.settings.tenantRequestsPerMinute) },
+      { only: 'admin', body: tenantPatchSchema(boundsOf(defaults)) },
       authenticate,
       async (call) => {
         const ifMatch = call.header('if-match')
         const version = ifMatch === undefined ? undefined : check(versionSchema, ifMatch, 'If-Match')
-        return tenantAnswer(await changeTenant(database, defaults, call.caller, call.body, version))
+        const changed = await changeTenant(database, defaults, call.caller, call.body, version)
+        await hotStore.tenantChanged(call.caller, changed.own)
+        return tenantAnswer(changed)
       },
     ),
     route(
@@ -146,6 +175,36 @@ export const handler = bufferedHandler(
       authenticate,
       async ({ caller, query }) => ({ status: 200, body: await listAudit(database, caller, query) }),
     ),
+    route('GET /api/usage', { query: usageQuerySchema }, authenticate, async ({ caller, query }) => ({
+      status: 200,
+      body: await readUsage(database, caller, query),
+    })),
+
+    // For a page that does not know whom its token names.
+    route('GET /api/user', {}, authenticate, async ({ caller }) => ({
+      status: 200,
+      body: await readUser(rights, caller, caller.userId),
+    })),
+    route('GET /api/users/{id}', {}, authenticate, async (call) => ({
+      status: 200,
+      body: await readUser(rights, call.caller, userId(call)),
+    })),
+    route('POST /api/users/{id}/export', {}, authenticate, async (call) => ({
+      status: 202,
+      body: await requestExport(rights, call.caller, userId(call)),
+    })),
+    route('GET /api/exports/{id}', {}, authenticate, async (call) => ({
+      status: 200,
+      body: await readExport(rights, call.caller, pathId(call)),
+    })),
+    route('DELETE /api/users/{id}', {}, authenticate, async (call) => ({
+      status: 202,
+      body: await requestErasure(rights, call.caller, userId(call)),
+    })),
+    route('GET /api/erasures/{id}', {}, authenticate, async (call) => ({
+      status: 200,
+      body: await readErasure(database, call.caller, pathId(call)),
+    })),
   ],
   { log, flush },
 )

@@ -82,7 +82,9 @@ const secrets = openSecrets({
   origin: config.originSecretArn,
   resume: config.resumeSecretArn,
 })
-const limiter = openPostgresLimiter(openDatabase({ ...config, ...IMPATIENT }))
+const database = openDatabase({ ...config, measure })
+const { hotStore, limiter = openPostgresLimiter(openDatabase({ ...config, ...IMPATIENT })) } =
+  await openHotStore(config, { database, save: saveEarly(database), count, measure })
 const requestLimits = openRequestLimits({
   ...config,
   limiter,
@@ -92,9 +94,9 @@ const requestLimits = openRequestLimits({
 })
 const route = routing(log, requestLimits)
 const resumeTokens = openResumeTokens(secrets.resume)
-const database = openDatabase({ ...config, measure })
 const services: ReplyServices = {
-  hotStore: await openHotStore(config, { database, save: saveEarly(database), limiter, count }),
+  database,
+  hotStore,
   queue: openTurnQueue(config.turnsQueueUrl),
   bucket: openBucket(config.contentBucket),
   count,
@@ -218,9 +220,7 @@ export const handler = streamingHandler(
       identifyReader,
       async (call) => {
         const [reader, messageId, after] = [readerOf(call), messageIdOf(call), readAfter(call)]
-        const page = await beside(call.admission, () =>
-          readReply(services.hotStore, reader, messageId, after),
-        )
+        const page = await beside(call.admission, () => readReply(hotStore, reader, messageId, after))
         await auditReply(database, call.caller, 'reply.read', { ...page, messageId })
         // Nothing is left to say: 204 tells an EventSource to stop reconnecting.
         if (page.finished && page.events.length === 0) return { status: 204 }
@@ -233,9 +233,7 @@ export const handler = streamingHandler(
       const [reader, messageId] = [readerOf(call), messageIdOf(call)]
       // Whose it is has to be known before: stopping another user's answer is recorded.
       const page =
-        reader.ownedBy === null
-          ? await services.hotStore.readLog(call.caller, null, messageId, LAST_EVENT)
-          : undefined
+        reader.ownedBy === null ? await hotStore.readLog(call.caller, null, messageId, LAST_EVENT) : undefined
       if (page?.finished === false)
         await auditReply(database, call.caller, 'reply.stopped', { ...page, messageId })
       const running = await stop(services, reader, messageId)

@@ -20,8 +20,9 @@ const config = readConfig([
 const log = openLogger('maintain')
 const { count, measure, flush } = openMetrics('maintain', config)
 const database = openDatabase({ ...config, measure })
+const { hotStore } = await openHotStore(config, { database, save: saveEarly(database), count, measure })
 const services = {
-  hotStore: await openHotStore(config, { database, save: saveEarly(database), count }),
+  hotStore,
   queue: openTurnQueue(config.turnsQueueUrl),
   bucket: openBucket(config.contentBucket),
   count,

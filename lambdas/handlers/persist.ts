@@ -23,9 +23,10 @@ const config = readConfig([
 const log = openLogger('persist')
 const { count, measure, flush } = openMetrics('persist', config)
 const database = openDatabase({ ...config, measure })
+const { hotStore } = await openHotStore(config, { database, save: saveEarly(database), count, measure })
 const services = {
   database,
-  hotStore: await openHotStore(config, { database, save: saveEarly(database), count }),
+  hotStore,
   queue: openTurnQueue(config.turnsQueueUrl),
   desk: openDeliveryDesk({ queueUrl: config.turnsQueueUrl, deadQueueUrl: config.turnsDeadQueueUrl }),
   bucket: openBucket(config.contentBucket),

@@ -1,6 +1,6 @@
 /** Texts that are too large for a row of the Data API stand in the bucket, with a pointer in their place. */
 import { createHash } from 'node:crypto'
-import { CodedError, type MessageRecord } from '../protocol.ts'
+import { CodedError, type MessageRecord, type Tenant } from '../protocol.ts'
 import type { Bucket } from '../services/bucket.ts'
 
 /**
@@ -13,18 +13,13 @@ export const MAX_INLINE_BYTES = 24_576
 const fitsInline = (text: string): boolean =>
   text.length * 6 <= MAX_INLINE_BYTES || Buffer.byteLength(JSON.stringify(text)) <= MAX_INLINE_BYTES
 
+/** Below it all versions of one message's text lie. */
+const textPrefix = ({ company_id, platform, id }: Pick<MessageRecord, 'company_id' | 'platform' | 'id'>) =>
+  `content/${encodeURIComponent(company_id)}/${encodeURIComponent(platform)}/${id}/`
+
 /** Named by the message and its text, so that writing twice is writing once and two versions never mix. */
-const objectKey = (
-  { company_id, platform, id }: Pick<MessageRecord, 'company_id' | 'platform' | 'id'>,
-  text: string,
-) =>
-  [
-    'content',
-    encodeURIComponent(company_id),
-    encodeURIComponent(platform),
-    id,
-    createHash('sha256').update(text).digest('hex').slice(0, 32),
-  ].join('/')
+const objectKey = (record: Pick<MessageRecord, 'company_id' | 'platform' | 'id'>, text: string) =>
+  `${textPrefix(record)}${createHash('sha256').update(text).digest('hex').slice(0, 32)}`
 
 type WithText = Pick<MessageRecord, 'company_id' | 'platform' | 'id' | 'content' | 'content_key'>
 
@@ -45,11 +40,21 @@ export const pointerTo = <Record extends WithText>(record: Record): Record => ({
 
 /** The whole text of a record, wherever it stands. */
 export async function readText(
-  bucket: Bucket,
+  bucket: Pick<Bucket, 'get'>,
   record: Pick<WithText, 'content' | 'content_key'>,
 ): Promise<string> {
   if (record.content_key === null) return record.content
   const text = await bucket.get(record.content_key)
   if (text === undefined) throw new CodedError('erased', 'The text of this message is gone.')
   return text
+}
+
+/** Removes every text of a message that ever stood in the bucket. Repeating it changes nothing. */
+export async function removeTexts(
+  bucket: Pick<Bucket, 'list' | 'deleteVersions'>,
+  { companyId, platform }: Tenant,
+  id: string,
+): Promise<void> {
+  for await (const keys of bucket.list(textPrefix({ company_id: companyId, platform, id })))
+    for (const key of keys) await bucket.deleteVersions(key)
 }

@@ -1,4 +1,6 @@
-/** Messages as clients read them, wherever they stand by now: in their table, with their turn, or in the bucket. */
+/** Messages as clients read and change them, wherever they stand by now. */
+import { findingMoved } from '../ageing/copies.ts'
+import { type ThawServices, thawing } from '../ageing/thaw.ts'
 import {
   type Caller,
   CodedError,
@@ -8,13 +10,14 @@ import {
   type MessagePage,
 } from '../protocol.ts'
 import type { Bucket } from '../services/bucket.ts'
-import type { Database } from '../services/database.ts'
-import type { StoredMessage } from '../services/hot-store.ts'
+import type { Archived, StoredMessage } from '../services/hot-store.ts'
 import { actorBody } from '../tenants/audit.ts'
-import { readText } from './large-text.ts'
+import { messagesInSequence } from './in-sequence.ts'
 
-/** Text that one call may return: the Data API's response holds 1 MiB, and JSON within JSON may double a text. */
-const CALL_BYTES = 400_000
+export interface MessageServices extends ThawServices {
+  bucket: Pick<Bucket, 'get' | 'getRange'>
+}
+
 /** Text in one answer of ours: a buffered Lambda response holds 6 MB, escapes included. */
 const PAGE_BYTES = 2_000_000
 
@@ -35,6 +38,7 @@ const toMessage = (row: StoredMessage, content: string): Message => ({
   sources: row.sources,
   metadata: row.metadata,
   createdAt: new Date(row.created_at).toISOString(),
+  feedbackComment: row.feedback_comment ?? null,
   inquiryCategory: row.inquiry_category,
   satisfactionScore: row.satisfaction_score,
   resolutionStatus: row.resolution_status,
@@ -43,86 +47,77 @@ const toMessage = (row: StoredMessage, content: string): Message => ({
   businessImpact: row.business_impact,
 })
 
-interface Place {
-  sequence: number | null
-  id: string | null
-}
-
-/** One call's worth of rows from a place on; Postgres may cut it short of the limit by size. */
-async function readRows(
-  database: Database,
-  caller: Caller,
-  sessionId: string,
-  query: MessageListQuery,
-  after: Place,
-): Promise<StoredMessage[]> {
-  const rows = await database.callFor<{ kind: 'session' | 'message'; body: string }>(
-    caller,
-    'list_messages',
-    [
-      { jsonb: actorBody(caller) },
-      { uuid: sessionId },
-      { text: query.threadId ?? null },
-      { boolean: query.order === 'desc' },
-      { integer: after.sequence },
-      { uuid: after.id },
-      { integer: query.limit + 1 },
-      { integer: CALL_BYTES },
-    ],
-  )
-  if (rows.length === 0) throw new CodedError('not_found', 'There is no such session.')
-  return rows.filter(({ kind }) => kind === 'message').map(({ body }) => JSON.parse(body))
-}
-
 /**
  * Messages of a session, all branches. A page holds at least one position, whole: siblings share a sequence number
- * and are never split. It ends where the limit or the size of an answer is reached.
+ * and are never split. It ends where the limit or the size of an answer is reached. Refuses `unavailable` where it reaches
+ * into a part of the archive that cannot be read.
  */
-export async function listMessages(
-  { database, bucket }: { database: Database; bucket: Bucket },
+export const listMessages = (
+  services: MessageServices,
   caller: Caller,
   sessionId: string,
   query: MessageListQuery,
-): Promise<MessagePage> {
-  const items: Message[] = []
-  let bytes = 0
-  let place: Place = { sequence: query.after ?? null, id: null }
-  for (;;) {
-    const rows = await readRows(database, caller, sessionId, query, place)
-    if (rows.length === 0) return { items, nextAfter: null }
-    const texts = await Promise.all(rows.map((row) => readText(bucket, row)))
-    for (const [index, row] of rows.entries()) {
+): Promise<MessagePage> =>
+  findingMoved(services.count, async () => {
+    const items: Message[] = []
+    let bytes = 0
+    for await (const { row, text } of messagesInSequence(services, caller, sessionId, query)) {
       const previous = items.at(-1)?.sequenceNumber
       const full = items.length >= query.limit || bytes >= PAGE_BYTES
       if (full && previous !== undefined && row.sequence_number !== previous)
         return { items, nextAfter: previous }
-      const text = texts[index] ?? ''
       bytes += Buffer.byteLength(text)
       items.push(toMessage(row, text))
-      place = { sequence: row.sequence_number, id: row.id }
     }
-  }
-}
+    return { items, nextAfter: null }
+  })
 
 export async function leaveFeedback(
-  database: Database,
+  services: MessageServices,
   caller: Caller,
   messageId: string,
   feedback: Feedback,
 ): Promise<void> {
-  const [row] = await database.callFor<{ leave_feedback: boolean }>(caller, 'leave_feedback', [
-    { jsonb: actorBody(caller) },
-    { uuid: messageId },
-    { integer: feedback.score },
-    { text: feedback.comment ?? null },
-  ])
-  if (!row?.leave_feedback) throw noMessage()
+  await touch(services, caller, messageId, async () => {
+    const [row] = await services.database.callFor<{ leave_feedback: boolean }>(caller, 'leave_feedback', [
+      { jsonb: actorBody(caller) },
+      { uuid: messageId },
+      { integer: feedback.score },
+      { text: feedback.comment ?? null },
+    ])
+    return row?.leave_feedback ?? false
+  })
 }
 
-export async function deleteMessage(database: Database, caller: Caller, messageId: string): Promise<void> {
-  const [row] = await database.callFor<{ delete_message: boolean }>(caller, 'delete_message', [
-    { jsonb: actorBody(caller) },
-    { uuid: messageId },
-  ])
-  if (!row?.delete_message) throw noMessage()
+export async function deleteMessage(
+  services: MessageServices,
+  caller: Caller,
+  messageId: string,
+): Promise<void> {
+  await touch(services, caller, messageId, async () => {
+    const [row] = await services.database.callFor<{ delete_message: boolean }>(caller, 'delete_message', [
+      { jsonb: actorBody(caller) },
+      { uuid: messageId },
+    ])
+    return row?.delete_message ?? false
+  })
+}
+
+/** Changes a message, which comes back from the archive first where it has left. `change` tells whether it is there. */
+async function touch(
+  services: MessageServices,
+  caller: Caller,
+  messageId: string,
+  change: () => Promise<boolean>,
+): Promise<void> {
+  const isThere = await thawing(services, caller, async (): Promise<boolean | Archived> => {
+    if (await change()) return true
+    const rows = await services.database.callFor<{ body: string }>(caller, 'find_archived', [
+      { jsonb: actorBody(caller) },
+      { uuid: messageId },
+    ])
+    if (rows.length === 0) return false
+    return { outcome: 'archived', archived: rows.map(({ body }) => JSON.parse(body)) }
+  })
+  if (!isThere) throw noMessage()
 }

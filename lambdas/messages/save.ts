@@ -20,6 +20,17 @@ export interface RefusedItem {
   reason: string
 }
 
+/** A record that was not saved, because its user or its session was erased. */
+export interface ErasedRecord {
+  company_id: string
+  platform: string
+  id: string
+  session_id: string
+  thread_id: string
+}
+
+type OnErased = (erased: readonly ErasedRecord[]) => void
+
 /** Consecutive items that fit into one statement together. */
 function inStatements(items: readonly SaveItem[]): SaveItem[][] {
   const statements: SaveItem[][] = []
@@ -38,11 +49,17 @@ function inStatements(items: readonly SaveItem[]): SaveItem[][] {
 
 /**
  * Saves every item and returns those that Postgres refuses for what they are; they fail alone. Throws when Postgres
- * cannot be reached or is not as it should be: nothing is known to be bad then. Saving an item again changes nothing.
+ * cannot be reached or is not as it should be: nothing is known to be bad then. Saving an item again changes nothing. What was
+ * erased is passed over; `onErased` is told.
  */
-export async function saveItems(database: Database, items: readonly SaveItem[]): Promise<RefusedItem[]> {
+export async function saveItems(
+  database: Database,
+  items: readonly SaveItem[],
+  onErased: OnErased = () => undefined,
+): Promise<RefusedItem[]> {
   const refused: RefusedItem[] = []
-  for (const statement of inStatements(items)) refused.push(...(await saveStatement(database, statement)))
+  for (const statement of inStatements(items))
+    refused.push(...(await saveStatement(database, statement, onErased)))
   return refused
 }
 
@@ -53,9 +70,15 @@ function faultOfTheData(error: unknown): string | undefined {
 }
 
 /** Halves a statement that Postgres refuses until what it refuses stands alone. */
-async function saveStatement(database: Database, items: readonly SaveItem[]): Promise<RefusedItem[]> {
+async function saveStatement(
+  database: Database,
+  items: readonly SaveItem[],
+  onErased: OnErased,
+): Promise<RefusedItem[]> {
   try {
-    await database.call('save_messages', [{ jsonb: items.flatMap(({ records }) => records) }])
+    onErased(
+      await database.call<ErasedRecord>('save_records', [{ jsonb: items.flatMap(({ records }) => records) }]),
+    )
     return []
   } catch (error) {
     const reason = faultOfTheData(error)
@@ -63,8 +86,8 @@ async function saveStatement(database: Database, items: readonly SaveItem[]): Pr
     if (items.length === 1) return items.map(({ id }) => ({ id, reason }))
     const middle = Math.ceil(items.length / 2)
     return [
-      ...(await saveStatement(database, items.slice(0, middle))),
-      ...(await saveStatement(database, items.slice(middle))),
+      ...(await saveStatement(database, items.slice(0, middle), onErased)),
+      ...(await saveStatement(database, items.slice(middle), onErased)),
     ]
   }
 }

@@ -1,21 +1,8 @@
 /** What the model is given: the system prompt, as much recent history as fits, and the question. */
 
+import { estimateTokens } from '../protocol.ts'
 import type { ModelMessage } from '../services/chat-model.ts'
 import type { HistoryMessage } from '../services/hot-store.ts'
-
-/**
- * An estimate, not a tokenizer: a tokenizer belongs to one model and weighs more than this whole function. English
- * runs at about 4 characters a token, Korean and other scripts at about 1, so this errs on the large side.
- */
-export function estimateTokens(text: string): number {
-  let ascii = 0
-  let other = 0
-  for (const character of text) {
-    if ((character.codePointAt(0) ?? 0) < 0x80) ascii += 1
-    else other += 1
-  }
-  return Math.ceil(ascii / 4) + other
-}
 
 export interface ContextLimits {
   systemPrompt: string

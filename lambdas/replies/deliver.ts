@@ -1,7 +1,7 @@
 /** What the turns queue delivers: records to save, turns to look after. Decides what becomes of each message. */
 import * as v from 'valibot'
-import { stowText } from '../messages/large-text.ts'
-import { type RefusedItem, type SaveItem, saveItems } from '../messages/save.ts'
+import { removeTexts, stowText } from '../messages/large-text.ts'
+import { type ErasedRecord, type RefusedItem, type SaveItem, saveItems } from '../messages/save.ts'
 import { type MessageRecord, type QueueBody, queueBodySchema } from '../protocol.ts'
 import type { Database } from '../services/database.ts'
 import type { WatchedTurn } from '../services/hot-store.ts'
@@ -48,7 +48,14 @@ export async function deliver(
   const unreadable = read
     .filter(({ body }) => body === undefined)
     .map(({ delivery }) => ({ id: delivery.id, reason: 'unreadable' }))
-  const saved = await attempt(async () => saveItems(services.database, await stowed(services, saving)), log)
+  const saved = await attempt(async () => {
+    const erased: ErasedRecord[] = []
+    const refused = await saveItems(services.database, await stowed(services, saving), (some) =>
+      erased.push(...some),
+    )
+    await forget(services, erased, log)
+    return refused
+  }, log)
   measureSaving(services, saving, saved?.result)
   if (saved) await tellHotStore(services, saving, saved.result, log)
   const looked = await attempt(() => lookAfter(services, watched, log), log)
@@ -107,6 +114,21 @@ async function tellHotStore(
   const dead = new Set(refused.map(({ id }) => id))
   const records = items.filter(({ id }) => !dead.has(id)).flatMap((item) => item.records)
   await hotStore.saved(records).catch((error) => log.warn('hot store not told of a save', { error }))
+}
+
+/** What came after its user or its session was erased leaves nothing behind: not its text, nor what the hot store has. */
+async function forget(
+  { bucket, hotStore }: DeliverServices,
+  erased: readonly ErasedRecord[],
+  log: Log,
+): Promise<void> {
+  for (const { company_id, platform, id, session_id, thread_id } of erased) {
+    const tenant = { companyId: company_id, platform }
+    await removeTexts(bucket, tenant, id)
+    const messages = [{ messageId: id, threadId: thread_id }]
+    await hotStore.sessionErased(tenant, session_id, { messages, force: true })
+  }
+  if (erased.length > 0) log.info('erased records dropped', { records: erased.length })
 }
 
 function parse(text: string): QueueBody | undefined {

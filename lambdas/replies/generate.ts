@@ -3,6 +3,7 @@
 import { readText } from '../messages/large-text.ts'
 import {
   CodedError,
+  estimateTokens,
   type FinishReason,
   type Locale,
   type Measure,
@@ -17,7 +18,7 @@ import type { Bucket } from '../services/bucket.ts'
 import type { ChatModel, ModelUsage } from '../services/chat-model.ts'
 import type { HistoryMessage } from '../services/hot-store.ts'
 import { answerText } from './answer-text.ts'
-import { buildContext, estimateTokens, type ReplyContext } from './context.ts'
+import { buildContext, type ReplyContext } from './context.ts'
 import type { Log } from './log.ts'
 import { stagePhrases } from './phrases.ts'
 import { type Failure, INTERRUPTED } from './terminal.ts'

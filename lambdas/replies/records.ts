@@ -1,15 +1,16 @@
 /** The two records of a turn as they travel to Postgres. */
-import type {
-  ChatRequest,
-  FinishReason,
-  MessageRecord,
-  MessageStatus,
-  OnSave,
-  Source,
-  Tenant,
+import {
+  type ChatRequest,
+  countCharacters,
+  estimateTokens,
+  type FinishReason,
+  type MessageRecord,
+  type MessageStatus,
+  type OnSave,
+  type Source,
+  type Tenant,
 } from '../protocol.ts'
 import type { OpenedTurn, UnplacedQuestion } from '../services/hot-store.ts'
-import { estimateTokens } from './context.ts'
 
 export const questionRecord = (tenant: Tenant, id: string, chat: ChatRequest): UnplacedQuestion => ({
   company_id: tenant.companyId,
@@ -65,7 +66,10 @@ export interface AnswerFacts {
 }
 
 /** What `done` says beyond the message's own columns, kept with the message so that it can be said again. */
-export type AnswerMetadata = Pick<AnswerFacts, 'finishReason' | 'promptTokens' | 'contextLength'>
+export interface AnswerMetadata extends Pick<AnswerFacts, 'finishReason' | 'promptTokens' | 'contextLength'> {
+  /** Of the text, which need not stand in the row: usage counts them. */
+  characters: number
+}
 
 export const answerRecord = (place: AnswerPlace, facts: AnswerFacts): MessageRecord => ({
   company_id: place.companyId,
@@ -85,6 +89,7 @@ export const answerRecord = (place: AnswerPlace, facts: AnswerFacts): MessageRec
     finishReason: facts.finishReason,
     promptTokens: facts.promptTokens,
     contextLength: facts.contextLength,
+    characters: countCharacters(facts.content),
   } satisfies AnswerMetadata,
   parent_message_id: place.questionId,
   sequence_number: place.sequenceNumber,

@@ -1,4 +1,5 @@
 /** A request whose idempotency key names a turn that is there already: the same answer once more, from its start. */
+import { thawing } from '../ageing/thaw.ts'
 import { readText } from '../messages/large-text.ts'
 import { CodedError, type NumberedEvent, type ReplyEvent } from '../protocol.ts'
 import type { ClaimedTurn } from '../services/hot-store.ts'
@@ -22,7 +23,9 @@ export async function* replay(
   if (page?.erased === false)
     yield* follow(services, { tenant, ownedBy: null, log, signal, endBy }, claim.messageId, -1, page)
   else {
-    const turn = await services.hotStore.readTurn(tenant, claim.userMessageId, claim.messageId)
+    const turn = await thawing(services, tenant, () =>
+      services.hotStore.readTurn(tenant, claim.userMessageId, claim.messageId),
+    )
     if (turn?.answer === undefined || turn.question.is_deleted || turn.answer.is_deleted)
       throw new CodedError('erased', 'The turn that this Idempotency-Key names is gone.')
     const { answer, sessionMessageCount } = turn

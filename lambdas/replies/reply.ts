@@ -7,17 +7,19 @@
  */
 import { createHash } from 'node:crypto'
 import { v7 as uuidv7 } from 'uuid'
+import { type ThawServices, thawing } from '../ageing/thaw.ts'
 import { readText, stowText } from '../messages/large-text.ts'
 import {
   type Admission,
   type Caller,
   type ChatRequest,
   CodedError,
+  estimateTokens,
   type Locale,
   type NumberedEvent,
   type ReplyEvent,
 } from '../protocol.ts'
-import type { LapsedTurn, OpenedTurn, TurnLease } from '../services/hot-store.ts'
+import type { Archived, LapsedTurn, OpenedTurn, Spending, TurnLease } from '../services/hot-store.ts'
 import { effectiveSettings, type TenantDefaults } from '../tenants/settings.ts'
 import { conclude, relay } from './conclude.ts'
 import { makeDurable } from './durable.ts'
@@ -29,7 +31,8 @@ import { type RescueServices, rescue } from './rescue.ts'
 import { holdsOneOf } from './watched-words.ts'
 import { writeLog } from './write-log.ts'
 
-export interface ReplyServices extends GenerateServices, RescueServices {
+export interface ReplyServices extends GenerateServices, RescueServices, ThawServices {
+  bucket: GenerateServices['bucket']
   /** What acts where a tenant has set nothing. */
   defaults: TenantDefaults
   /** Where a client may resume this reply, for as long as the link lives. */
@@ -76,6 +79,16 @@ const titleOf = (message: string): string =>
 
 const hashOf = (chat: ChatRequest): string => createHash('sha256').update(JSON.stringify(chat)).digest('hex')
 
+function spendingOf({ settings }: TenantDefaults): Spending {
+  const { userTokensPerDay, userTokensPerMonth, tenantTokensPerDay, tenantTokensPerMonth } = settings
+  return {
+    budgets: { userTokensPerDay, userTokensPerMonth, tenantTokensPerDay, tenantTokensPerMonth },
+    systemPromptTokens: estimateTokens(settings.systemPrompt),
+    answerTokens: settings.answerTokens,
+    historyTokens: settings.historyTokens,
+  }
+}
+
 /** Answers a question, or attaches to the answer that its idempotency key names. */
 export async function* reply(services: ReplyServices, request: Asked): AsyncGenerator<NumberedEvent, void> {
   const { caller, chat, idempotencyKey } = request
@@ -88,6 +101,7 @@ export async function* reply(services: ReplyServices, request: Asked): AsyncGene
     services.hotStore.openTurn({
       tenant,
       admission: request.admission,
+      spending: spendingOf(services.defaults),
       sessionId: chat.sessionId ?? uuidv7(),
       sessionIsNew: chat.sessionId === undefined,
       threadId: chat.threadId,
@@ -126,6 +140,7 @@ export async function* regenerate(
     services.hotStore.reopenTurn({
       tenant: { companyId, platform },
       admission: request.admission,
+      spending: spendingOf(services.defaults),
       ownedBy: request.ownedBy,
       asker: request.caller,
       target,
@@ -135,17 +150,20 @@ export async function* regenerate(
   yield* answer(services, request, turn, messageId, () => readText(services.bucket, turn.question))
 }
 
-/** Opens a turn, ending first what dead writers have left in its way. */
+/** Opens a turn, ending first what dead writers have left in its way, with what it needs back from the archive. */
 async function opened<Turn extends { outcome: string }>(
-  services: RescueServices,
+  services: RescueServices & ThawServices,
   { caller, log }: ReplyRequest,
-  open: () => Promise<Turn | LapsedTurn>,
-): Promise<Exclude<Turn, LapsedTurn>> {
+  open: () => Promise<Turn | LapsedTurn | Archived>,
+): Promise<Exclude<Turn, LapsedTurn | Archived>> {
   for (let rescues = 0; rescues <= MAX_RESCUES; rescues += 1) {
-    const askedAt = performance.now()
-    const turn = await open()
-    services.measure('SessionLookupTime', performance.now() - askedAt)
-    if (!isLapsed(turn)) return turn as Exclude<Turn, LapsedTurn>
+    const turn = await thawing(services, caller, async () => {
+      const askedAt = performance.now()
+      const answer = await open()
+      services.measure('SessionLookupTime', performance.now() - askedAt)
+      return answer
+    })
+    if (!isLapsed(turn)) return turn as Exclude<Turn, LapsedTurn | Archived>
     await rescue(services, caller, turn.messageId, log)
   }
   throw new CodedError('unavailable', 'The thread is being put in order.')

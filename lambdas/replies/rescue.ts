@@ -1,17 +1,17 @@
 /** Ending the turn of a writer that is gone, once, whoever meets it first. */
 import { readText, stowText } from '../messages/large-text.ts'
-import type {
-  Locale,
-  Measure,
-  MessageRecord,
-  NumberedEvent,
-  ReplyEvent,
-  Source,
-  Tenant,
+import {
+  estimateTokens,
+  type Locale,
+  type Measure,
+  type MessageRecord,
+  type NumberedEvent,
+  type ReplyEvent,
+  type Source,
+  type Tenant,
 } from '../protocol.ts'
 import type { HotStore, TakenTurn } from '../services/hot-store.ts'
 import { answerEnded } from './answer-ended.ts'
-import { estimateTokens } from './context.ts'
 import { type DurableServices, makeDurable } from './durable.ts'
 import { tokens } from './generate.ts'
 import type { Log } from './log.ts'

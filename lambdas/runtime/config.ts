@@ -2,7 +2,14 @@
  * The one place under lambdas/ that reads the environment. A handler asks for the settings it uses, once, while it
  * starts: what is missing or wrong ends the cold start, all of it named together.
  */
-import { MAX_HISTORY_MESSAGES, MAX_TOKENS } from '../protocol.ts'
+import {
+  MAX_ARCHIVE_DAYS,
+  MAX_ARCHIVE_MESSAGES,
+  MAX_BUDGET_TOKENS,
+  MAX_HISTORY_MESSAGES,
+  MAX_TOKENS,
+  MIN_ARCHIVE_MESSAGES,
+} from '../protocol.ts'
 
 type Environment = Record<string, string | undefined>
 
@@ -24,11 +31,11 @@ const textOr = (variable: string, fallback: string): Setting<string> => ({
   fallback,
   parse: (value) => value,
 })
-const wholeNumberOr = (
+const wholeNumberOr = <Fallback extends number | undefined>(
   variable: string,
-  fallback: number,
+  fallback: Fallback,
   { min, max }: { min: number; max: number },
-): Setting<number> => ({
+): Setting<number | Fallback> => ({
   variable,
   fallback,
   parse: (value) => {
@@ -71,6 +78,8 @@ const flagOr = (variable: string, fallback: boolean): Setting<boolean> => ({
 export const settings = {
   turnsQueueUrl: text('TURNS_QUEUE_URL'),
   turnsDeadQueueUrl: text('TURNS_DEAD_QUEUE_URL'),
+  /** Exports and erasures. */
+  jobsQueueUrl: text('JOBS_QUEUE_URL'),
   /** Large texts, and the spool. */
   contentBucket: text('CONTENT_BUCKET'),
   databaseClusterArn: text('DATABASE_CLUSTER_ARN'),
@@ -90,6 +99,19 @@ export const settings = {
   rateLimitTenant: wholeNumberOr('RATE_LIMIT_TENANT', 6_000, { min: 0, max: 1_000_000 }),
   /** Of requests without a valid token. */
   rateLimitAddress: wholeNumberOr('RATE_LIMIT_ADDRESS', 100, { min: 0, max: 1_000_000 }),
+  // Tokens of a user, and of all users of a tenant together; absent: as many as there are, 0: none.
+  tokensUserDay: wholeNumberOr('TOKENS_USER_DAY', undefined, { min: 0, max: MAX_BUDGET_TOKENS }),
+  tokensUserMonth: wholeNumberOr('TOKENS_USER_MONTH', undefined, { min: 0, max: MAX_BUDGET_TOKENS }),
+  tokensTenantDay: wholeNumberOr('TOKENS_TENANT_DAY', undefined, { min: 0, max: MAX_BUDGET_TOKENS }),
+  tokensTenantMonth: wholeNumberOr('TOKENS_TENANT_MONTH', undefined, { min: 0, max: MAX_BUDGET_TOKENS }),
+  // When messages leave for the archive: so old, or beyond the newest so many of a session.
+  archiveAfterDays: wholeNumberOr('ARCHIVE_AFTER_DAYS', 30, { min: 1, max: MAX_ARCHIVE_DAYS }),
+  archiveAboveMessages: wholeNumberOr('ARCHIVE_ABOVE_MESSAGES', 10_000, {
+    min: MIN_ARCHIVE_MESSAGES,
+    max: MAX_ARCHIVE_MESSAGES,
+  }),
+  /** What users are hashed under in the archive; never changed, or one user would read as two. */
+  pseudonymSecretArn: text('PSEUDONYM_SECRET_ARN'),
   authIssuer: text('AUTH_ISSUER'),
   authAudience: text('AUTH_AUDIENCE'),
   /** Absent: discovered at `<issuer>/.well-known/openid-configuration`. */
@@ -168,10 +190,16 @@ export const hotStoreSettings = [
 export const tenantDefaultSettings = [
   'allowedModels',
   'answerTokens',
+  'archiveAboveMessages',
+  'archiveAfterDays',
   'chatModel',
   'historyMessages',
   'historyTokens',
   'systemPrompt',
+  'tokensTenantDay',
+  'tokensTenantMonth',
+  'tokensUserDay',
+  'tokensUserMonth',
   'watchedWords',
 ] as const satisfies SettingName[]
 

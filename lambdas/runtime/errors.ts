@@ -2,7 +2,7 @@
 import type { Logger } from '@aws-lambda-powertools/logger'
 import type { MiddlewareObj } from '@middy/core'
 import type { Context } from 'aws-lambda'
-import { CodedError, type ErrorBody, type ErrorCode } from '../protocol.ts'
+import { CodedError, type ErrorBody, type ErrorCode, type QuotaDetails } from '../protocol.ts'
 
 export const httpStatus: Record<ErrorCode, number> = {
   invalid_request: 400,
@@ -27,6 +27,10 @@ export const httpStatus: Record<ErrorCode, number> = {
 
 /** Seconds after which trying again makes sense: what is unavailable is usually restarting or waking up. */
 const RETRY_AFTER_SECONDS = 5
+
+/** A budget is there again with its next period. */
+const secondsUntil = ({ resetsAt }: QuotaDetails): number =>
+  Math.max(Math.ceil((Date.parse(resetsAt) - Date.now()) / 1_000), 1)
 
 /** Errors of the body parser and the router, which know HTTP but not our codes. */
 const codeOfStatus: Record<number, CodedError> = {
@@ -73,6 +77,9 @@ export function errorResponse(error: CodedError, requestId: string): HttpRespons
       'cache-control': 'no-store',
       'x-request-id': requestId,
       ...(error.code === 'unavailable' ? { 'retry-after': String(RETRY_AFTER_SECONDS) } : {}),
+      ...(error.code === 'quota_exceeded'
+        ? { 'retry-after': String(secondsUntil(error.details as QuotaDetails)) }
+        : {}),
       ...(error.code === 'method_not_allowed'
         ? { allow: (error.details as { allow: string[] }).allow.join(', ') }
         : {}),

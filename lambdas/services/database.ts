@@ -16,7 +16,7 @@ import { CodedError, type Measure, type Tenant } from '../protocol.ts'
 export type Argument =
   | { text: string | null }
   | { uuid: string | null }
-  | { jsonb: object }
+  | { jsonb: object | null }
   | { integer: number | null }
   | { boolean: boolean | null }
   | { timestamptz: string | null }

@@ -6,6 +6,7 @@
 import type {
   Actor,
   Admission,
+  Budgets,
   MessageRecord,
   NumberedEvent,
   OnSave,
@@ -19,6 +20,7 @@ export interface StoredMessage extends Omit<MessageRecord, 'user_id'> {
   is_deleted: boolean
   inquiry_category: string | null
   satisfaction_score: number | null
+  feedback_comment?: string | null
   resolution_status: string | null
   priority: string | null
   follow_up_needed: boolean | null
@@ -37,10 +39,31 @@ export type UnplacedQuestion = Omit<
   'session_id' | 'user_id' | 'parent_message_id' | 'sequence_number' | 'created_at'
 >
 
+/**
+ * What a turn may use until it is known what it has used, where the model sets no limit to its answer. Less than a long
+ * answer and more than most: a budget is overrun by what the turns that run at once use above it.
+ */
+export const RESERVED_ANSWER_TOKENS = 1_000
+
+/**
+ * What the environment says about tokens. What the tenant has set stands in its place: of the budgets of all its users
+ * together only what is less.
+ */
+export interface Spending {
+  budgets: Budgets
+  /** Of the environment's system prompt, estimated. */
+  systemPromptTokens: number
+  /** As in TenantSettings. */
+  answerTokens: number
+  historyTokens: number
+}
+
 export interface TurnRequest {
   tenant: Tenant
   /** Limits to check in the same round trip: a turn that they refuse is not opened. Absent: checked elsewhere. */
   admission?: Admission
+  /** Token budgets are asked, and what the turn may use is held against them. Absent: they are not. */
+  spending?: Spending
   /** The session, or the id of the one to make. */
   sessionId: string
   /** The id was made for this request: no such session is anywhere. */
@@ -68,6 +91,8 @@ export interface RegenerateRequest {
   tenant: Tenant
   /** As in TurnRequest. */
   admission?: Admission
+  /** As in TurnRequest. */
+  spending?: Spending
   ownedBy: string | null
   /** As in TurnRequest. */
   asker?: Actor
@@ -108,6 +133,44 @@ export interface ClaimedTurn {
 export interface LapsedTurn {
   outcome: 'lapsed'
   messageId: string
+}
+
+/** Where a part of a session lies that has left for the archive. */
+export interface ArchivedSegment {
+  id: string
+  object_key: string
+  byte_offset: number
+  byte_length: number
+  text_bytes: number
+  messages: number
+  /** Of the lines, in hexadecimal. */
+  sha256: string
+  first_sequence: number
+  last_sequence: number
+  /** Of two copies of a message the one that was recorded later counts. */
+  recorded_at: number
+}
+
+/** A message that has left for the archive and is needed, with as many as are wanted of those that lead to it. */
+export interface ArchivedMessages {
+  session_id: string
+  message_id: string
+  wanted: number
+  /** Its own first, then others in which those may be that lead to it. */
+  segments: ArchivedSegment[]
+}
+
+/** The newest answer of a thread that had left is deleted: only the archive knows which is the next. */
+export interface ArchivedThread {
+  session_id: string
+  thread_id: string
+  newest_answer_id: string
+}
+
+/** What is needed has left for the archive: bring it back (lambdas/ageing/thaw.ts), then ask again. Nothing was changed. */
+export interface Archived {
+  outcome: 'archived'
+  archived: (ArchivedMessages | ArchivedThread)[]
 }
 
 export interface TurnLease {
@@ -160,6 +223,20 @@ export interface WatchedTurn extends Tenant {
   messageId: string
 }
 
+export interface ErasedSession {
+  /** Those of which somebody else knows. */
+  messages: readonly { messageId: string; threadId: string }[]
+  /** Whatever is still written. */
+  force: boolean
+}
+
+export interface Forgotten {
+  /** Answers that still have a writer. */
+  running: number
+  /** Entries that are gone. */
+  removed: number
+}
+
 export interface FinishedTurn {
   question: StoredMessage
   /** Undefined while it is running. */
@@ -173,11 +250,12 @@ export interface HotStore {
   readonly paceMs: number
   /**
    * The one conditional write that opens a turn, before any other effect. Refusals are CodedErrors and leave
-   * nothing behind: `rate_limited`, `not_found`, `ended`, `reply_in_progress`, `invalid_request`, `unavailable`.
+   * nothing behind: `rate_limited`, `quota_exceeded` (with QuotaDetails), `not_found`, `ended`, `reply_in_progress`,
+   * `invalid_request`, `unavailable`. A repeated request finds its turn whatever the budgets say.
    */
-  openTurn(request: TurnRequest): Promise<OpenedTurn | ClaimedTurn | LapsedTurn>
+  openTurn(request: TurnRequest): Promise<OpenedTurn | ClaimedTurn | LapsedTurn | Archived>
   /** The same for a question that is there already. */
-  reopenTurn(request: RegenerateRequest): Promise<OpenedTurn | LapsedTurn>
+  reopenTurn(request: RegenerateRequest): Promise<OpenedTurn | LapsedTurn | Archived>
   /** Writes events to the log and renews the lease; with no batches only that. Repeating it changes nothing. */
   append(lease: TurnLease, batches: readonly EventBatch[]): Promise<LeaseState>
   /**
@@ -210,7 +288,7 @@ export interface HotStore {
   /** Turns of any tenant that have lost their writers, at most so many for each tenant. */
   lapsed(limit: number): Promise<WatchedTurn[]>
   /** Undefined: no such turn. */
-  readTurn(tenant: Tenant, questionId: string, answerId: string): Promise<FinishedTurn | undefined>
+  readTurn(tenant: Tenant, questionId: string, answerId: string): Promise<FinishedTurn | Archived | undefined>
   // What happens to sessions and messages beside their turns, in Postgres first. Where the hot store is Postgres, none of
   // these has anything to do. Repeating them changes nothing.
 
@@ -220,4 +298,11 @@ export interface HotStore {
   saved(records: readonly MessageRecord[]): Promise<void>
   sessionEnded(tenant: Tenant, sessionId: string, options: { purge: boolean }): Promise<void>
   messageDeleted(tenant: Tenant, messageId: string): Promise<void>
+  /** The tenant has these settings now. */
+  tenantChanged(tenant: Tenant, own: OwnSettings): Promise<void>
+  /**
+   * No turn is opened in the session any more, and its answers that are written are asked to stop. Once none is, or with
+   * `force`, nothing of it stands here; before, all does. Of Postgres' own rows others take care.
+   */
+  sessionErased(tenant: Tenant, sessionId: string, session: ErasedSession): Promise<Forgotten>
 }

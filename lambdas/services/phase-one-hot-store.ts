@@ -7,6 +7,7 @@ import type { Count } from '../protocol.ts'
 import type { HotStore, LapsedTurn } from './hot-store.ts'
 import { refuse } from './postgres-hot-store.ts'
 import { openTurnsElsewhere } from './turns-elsewhere.ts'
+import { openTwins } from './twin-turns.ts'
 import { Unreachable } from './valkey.ts'
 import type { LeftTurn } from './valkey-hot-store/sessions.ts'
 import type { ValkeyHotStore } from './valkey-hot-store.ts'
@@ -33,6 +34,7 @@ function inTheWay(
 export function openPhaseOneHotStore({ postgres, valkey, count }: Stores): HotStore {
   /** Turns in Valkey that this instance has taken over. */
   const inValkey = openTurnsElsewhere(postgres, valkey)
+  const forgetTwin = openTwins({ valkey, postgres })
 
   /** What Valkey says, or that it cannot be reached. */
   async function ifReachable<Result>(work: Promise<Result>, otherwise: Result): Promise<Result> {
@@ -80,7 +82,7 @@ export function openPhaseOneHotStore({ postgres, valkey, count }: Stores): HotSt
 
     async takeOver(tenant, messageId) {
       const taken = await postgres.takeOver(tenant, messageId)
-      if (taken) return taken
+      if (taken || (await ifReachable(forgetTwin(tenant, messageId), false))) return taken
       const other = await ifReachable(valkey.takeOver(tenant, messageId), undefined)
       if (other) inValkey.add(tenant, messageId)
       return other
@@ -120,5 +122,8 @@ export function openPhaseOneHotStore({ postgres, valkey, count }: Stores): HotSt
     sessionEnded: (tenant, sessionId, options) =>
       ifReachable(valkey.sessionEnded(tenant, sessionId, options), undefined),
     messageDeleted: (tenant, messageId) => ifReachable(valkey.messageDeleted(tenant, messageId), undefined),
+    tenantChanged: (tenant, own) => ifReachable(valkey.tenantChanged(tenant, own), undefined),
+    // A cache that cannot be reached has not forgotten anything: whoever erases has to come again.
+    sessionErased: (tenant, sessionId, session) => valkey.sessionErased(tenant, sessionId, session),
   }
 }

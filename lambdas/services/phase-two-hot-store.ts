@@ -2,18 +2,18 @@
  * The hot store as phase 2 has it: Valkey for turns, and Postgres where Valkey cannot be reached or does not know a
  * turn, since it was opened there in phase 1 or while Valkey was away. An answer stays in the store that it began in.
  */
-import type { Admission, Count, Tenant } from '../protocol.ts'
+import { type Admission, CodedError, type Count, type Tenant } from '../protocol.ts'
 import type { HotStore } from './hot-store.ts'
 import type { Limiter } from './limiter.ts'
 import { openTurnsElsewhere } from './turns-elsewhere.ts'
+import { openTwins } from './twin-turns.ts'
 import { Unreachable } from './valkey.ts'
 import type { ValkeyHotStore } from './valkey-hot-store.ts'
 
 interface Stores {
   valkey: ValkeyHotStore
   postgres: HotStore
-  /** Absent: nobody is limited. */
-  limiter?: Limiter
+  limiter: Limiter
   count: Count
 }
 
@@ -26,16 +26,26 @@ interface Opening {
 export function openPhaseTwoHotStore({ valkey, postgres, limiter, count }: Stores): HotStore {
   /** Turns that this instance has opened or taken over in Postgres. */
   const inPostgres = openTurnsElsewhere(valkey, postgres)
+  const forgetTwin = openTwins({ valkey, postgres })
 
   /** Requests that were let through and come again, because a turn was in their way. */
   const admitted = new WeakSet<Admission>()
   /** Before the turn is opened; a limiter that cannot be reached lets everybody through. */
   async function admit(admission: Admission | undefined): Promise<void> {
-    if (admission === undefined || limiter === undefined || admitted.has(admission)) return
-    const states = await limiter.admit(admission.checks).catch(() => undefined)
+    if (admission === undefined || admitted.has(admission)) return
+    const states = await limiter.admit(admission.checks).catch(() => {
+      count('LimitsUnchecked')
+      return []
+    })
     admitted.add(admission)
-    if (states === undefined) count('LimitsUnchecked')
-    else admission.settle(states)
+    admission.settle(states)
+  }
+
+  /** Refused for a turn that had only a twin here, which is forgotten now. */
+  const isInTheWayOfNobody = async (tenant: Tenant, error: unknown): Promise<boolean> => {
+    if (!(error instanceof CodedError) || error.code !== 'reply_in_progress') return false
+    const { messageId } = (error.details ?? {}) as { messageId?: unknown }
+    return typeof messageId === 'string' && forgetTwin(tenant, messageId).catch(() => false)
   }
 
   /** Opens in Valkey, or in Postgres where Valkey cannot be reached. */
@@ -48,6 +58,7 @@ export function openPhaseTwoHotStore({ valkey, postgres, limiter, count }: Store
     try {
       return await ask(valkey, request)
     } catch (error) {
+      if (await isInTheWayOfNobody(tenant, error)) return ask(valkey, request)
       if (!(error instanceof Unreachable)) throw error
       count('CacheUnreachable')
       const turn = await ask(postgres, request)
@@ -86,9 +97,19 @@ export function openPhaseTwoHotStore({ valkey, postgres, limiter, count }: Store
     openTurn: (request) => open(request, (store, turn) => store.openTurn(turn)),
     reopenTurn: (request) => open(request, (store, turn) => store.reopenTurn(turn)),
     ...inPostgres.writing,
+    async finish(lease, terminal) {
+      const { tenant, messageId } = lease
+      const mayHaveTwin = inPostgres.has(tenant, messageId)
+      const finished = await inPostgres.writing.finish(lease, terminal)
+      // Or the next question would have to wait for it.
+      if (mayHaveTwin) await forgetTwin(tenant, messageId).catch(() => false)
+      return finished
+    },
 
     async takeOver(tenant, messageId) {
-      const taken = await valkey.takeOver(tenant, messageId)
+      const taken = (await forgetTwin(tenant, messageId))
+        ? undefined
+        : await valkey.takeOver(tenant, messageId)
       if (taken) return taken
       const { unknown } = await valkey.look([{ ...tenant, messageId }])
       if (unknown.length === 0) return undefined
@@ -97,16 +118,26 @@ export function openPhaseTwoHotStore({ valkey, postgres, limiter, count }: Store
       return turn
     },
 
-    readLog: (tenant, ownedBy, messageId, after) =>
-      inPostgres.has(tenant, messageId)
-        ? postgres.readLog(tenant, ownedBy, messageId, after)
-        : either((store) => store.readLog(tenant, ownedBy, messageId, after)),
-    requestStop: (tenant, ownedBy, messageId) =>
-      either((store) => store.requestStop(tenant, ownedBy, messageId)),
+    async readLog(tenant, ownedBy, messageId, after) {
+      if (inPostgres.has(tenant, messageId)) return postgres.readLog(tenant, ownedBy, messageId, after)
+      const read = () => either((store) => store.readLog(tenant, ownedBy, messageId, after))
+      const page = await read()
+      if (page === undefined || page.finished || page.events.length > 0) return page
+      // Nothing yet, or never.
+      return (await forgetTwin(tenant, messageId).catch(() => false)) ? read() : page
+    },
+    async requestStop(tenant, ownedBy, messageId) {
+      await forgetTwin(tenant, messageId).catch(() => false)
+      return either((store) => store.requestStop(tenant, ownedBy, messageId))
+    },
 
     async unfinished(watched) {
       const { unfinished, unknown } = await valkey.look(watched)
-      return unknown.length === 0 ? unfinished : [...unfinished, ...(await postgres.unfinished(unknown))]
+      const here: typeof unfinished = []
+      for (const turn of unfinished)
+        if (await forgetTwin(turn, turn.messageId)) unknown.push(turn)
+        else here.push(turn)
+      return unknown.length === 0 ? here : [...here, ...(await postgres.unfinished(unknown))]
     },
 
     async lapsed(limit) {
@@ -123,5 +154,7 @@ export function openPhaseTwoHotStore({ valkey, postgres, limiter, count }: Store
     saved: (records) => valkey.saved(records).catch(ifReachable),
     sessionEnded: (tenant, sessionId, options) => valkey.sessionEnded(tenant, sessionId, options),
     messageDeleted: (tenant, messageId) => valkey.messageDeleted(tenant, messageId),
+    tenantChanged: (tenant, own) => valkey.tenantChanged(tenant, own).catch(ifReachable),
+    sessionErased: (tenant, sessionId, session) => valkey.sessionErased(tenant, sessionId, session),
   }
 }

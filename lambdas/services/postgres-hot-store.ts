@@ -7,11 +7,22 @@ import {
   invalidField,
   type MessageRecord,
   type OwnSettings,
+  type QuotaDetails,
   type ReplyEvent,
   type Tenant,
 } from '../protocol.ts'
 import type { Database } from './database.ts'
-import type { EventBatch, HotStore, LapsedTurn, OpenedTurn, StoredMessage, TurnRequest } from './hot-store.ts'
+import {
+  type Archived,
+  type EventBatch,
+  type HotStore,
+  type LapsedTurn,
+  type OpenedTurn,
+  RESERVED_ANSWER_TOKENS,
+  type Spending,
+  type StoredMessage,
+  type TurnRequest,
+} from './hot-store.ts'
 import { type AdmitBody, checkRows, limitStates } from './postgres-limiter.ts'
 
 /** Text that one response may carry: the Data API's holds 1 MiB, and JSON within JSON may take twice the text. */
@@ -28,13 +39,22 @@ const refusals: Partial<Record<ErrorCode, string>> = {
   reply_in_progress: 'An answer is being written in this thread.',
 }
 
+const whose = { user: 'a user', tenant: 'all users of a tenant together' }
+
 /** Why a turn is not opened, for the client. */
-export function refuse(body: {
-  code: ErrorCode
-  field?: string
-  message_id?: string
-  what?: string
-}): CodedError {
+export function refuse(
+  body: { code: ErrorCode; field?: string; message_id?: string; what?: string } & Partial<QuotaDetails>,
+): CodedError {
+  if (body.code === 'quota_exceeded') {
+    const { budget, period, limit, used, resetsAt } = body as QuotaDetails
+    return new CodedError(
+      body.code,
+      `At most ${limit} tokens a ${period} are allowed for ${whose[budget]}, and this would be more.`,
+      {
+        details: { budget, period, limit, used, resetsAt: new Date(resetsAt).toISOString() },
+      },
+    )
+  }
   if (body.field) return invalidField(body.field, 'must name a finished answer in this thread')
   const message = body.what ? `There is no such ${body.what}.` : refusals[body.code]
   return new CodedError(body.code, message ?? 'The turn was refused.', {
@@ -45,12 +65,20 @@ export function refuse(body: {
 const parseRows = <Body>(rows: Row[], kind: string): Body[] =>
   rows.filter((row) => row.kind === kind).map((row) => JSON.parse(row.body))
 
+/** What an answer says of messages that have left; undefined: nothing. */
+function toArchived(rows: Row[]): Archived | undefined {
+  const archived = parseRows<Archived['archived'][number]>(rows, 'archived')
+  return archived.length === 0 ? undefined : { outcome: 'archived', archived }
+}
+
 /** What both ways of opening a turn answer with. */
-function toOpened(rows: Row[]): OpenedTurn | LapsedTurn {
+function toOpened(rows: Row[]): OpenedTurn | LapsedTurn | Archived {
   const [refused] = parseRows<Parameters<typeof refuse>[0]>(rows, 'refused')
   if (refused) throw refuse(refused)
   const [lapsed] = parseRows<{ message_id: string }>(rows, 'lapsed')
   if (lapsed) return { outcome: 'lapsed', messageId: lapsed.message_id }
+  const archived = toArchived(rows)
+  if (archived) return archived
   const [turn] = parseRows<{
     session_id: string
     created: boolean
@@ -79,6 +107,20 @@ function toOpened(rows: Row[]): OpenedTurn | LapsedTurn {
 const askerBody = (asker: Actor | undefined) =>
   asker === undefined ? {} : { asker: { user_id: asker.userId, role: asker.role } }
 
+/** Left out where there is nothing to ask. */
+const spendingBody = (spending: Spending | undefined) =>
+  spending === undefined
+    ? {}
+    : {
+        spending: {
+          budgets: spending.budgets,
+          system_prompt_tokens: spending.systemPromptTokens,
+          answer_tokens: spending.answerTokens,
+          unlimited_answer_tokens: RESERVED_ANSWER_TOKENS,
+          history_tokens: spending.historyTokens,
+        },
+      }
+
 const turnBody = (request: TurnRequest) => ({
   session_id: request.sessionId,
   thread_id: request.threadId,
@@ -94,6 +136,7 @@ const turnBody = (request: TurnRequest) => ({
   caller: request.idempotency?.caller,
   key: request.idempotency?.key,
   body_hash: request.idempotency?.bodyHash,
+  ...spendingBody(request.spending),
 })
 
 /** Cuts batches so that each fits into a row; the same events are always cut in the same places. */
@@ -166,8 +209,15 @@ export function openPostgresHotStore(database: Database, options: PostgresHotSto
       }
     },
 
-    async reopenTurn({ tenant, admission, ownedBy, asker, target, messageId }) {
-      const body = { target, message_id: messageId, owned_by: ownedBy, ...askerBody(asker), ...opening }
+    async reopenTurn({ tenant, admission, spending, ownedBy, asker, target, messageId }) {
+      const body = {
+        target,
+        message_id: messageId,
+        owned_by: ownedBy,
+        ...askerBody(asker),
+        ...spendingBody(spending),
+        ...opening,
+      }
       return toOpened(await open(tenant, 'reopen_turn', admission, body))
     },
 
@@ -313,6 +363,8 @@ export function openPostgresHotStore(database: Database, options: PostgresHotSto
         { uuid: questionId },
         { uuid: answerId },
       ])
+      const archived = toArchived(rows)
+      if (archived) return archived
       const [question] = parseRows<StoredMessage>(rows, 'question')
       const [answer] = parseRows<StoredMessage>(rows, 'answer')
       const [session] = parseRows<{ message_count: number }>(rows, 'session')
@@ -324,5 +376,9 @@ export function openPostgresHotStore(database: Database, options: PostgresHotSto
     async saved() {},
     async sessionEnded() {},
     async messageDeleted() {},
+    async tenantChanged() {},
+    async sessionErased() {
+      return { running: 0, removed: 0 }
+    },
   }
 }

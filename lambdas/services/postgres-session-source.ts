@@ -1,7 +1,7 @@
 /** What the hot store of phase 2 asks Postgres for when it does not know something itself. */
-import type { ErrorCode, MessageRecord, OwnSettings, Tenant } from '../protocol.ts'
+import type { Budgets, ErrorCode, MessageRecord, OwnSettings, Tenant } from '../protocol.ts'
 import type { Database } from './database.ts'
-import type { StoredMessage } from './hot-store.ts'
+import type { Archived, LapsedTurn, StoredMessage } from './hot-store.ts'
 
 /** Text of one response: the Data API's holds 1 MiB, and JSON within JSON may take twice the text. */
 const RESPONSE_BYTES = 400_000
@@ -45,17 +45,19 @@ export interface Claim {
   messageId: string
 }
 
+/** Of a user, and of all users of the tenant together, in this day and month. */
+export type TokensUsed = Record<keyof Budgets, number>
+
 export interface SessionSource {
-  load(
-    tenant: Tenant,
-    wanted: SessionWanted,
-  ): Promise<LoadedSession | Refusal | { outcome: 'lapsed'; messageId: string }>
+  load(tenant: Tenant, wanted: SessionWanted): Promise<LoadedSession | Refusal | LapsedTurn | Archived>
   /** The turn that a caller's key named, however long ago. */
   findClaim(tenant: Tenant, caller: string, key: string): Promise<Claim | undefined>
   /** Saves records before the queue does. */
   save(records: readonly MessageRecord[]): Promise<void>
-  findMessage(tenant: Tenant, messageId: string): Promise<StoredMessage | undefined>
+  findMessage(tenant: Tenant, messageId: string): Promise<StoredMessage | Archived | undefined>
   settings(tenant: Tenant): Promise<OwnSettings>
+  /** Tokens, by the budgets that they count for, in the day and month (UTC) of that moment. */
+  tokensUsed(tenant: Tenant, userId: string, at: Date): Promise<TokensUsed>
 }
 
 export function openSessionSource(
@@ -82,6 +84,7 @@ export function openSessionSource(
       ])
       const [first, ...others] = rows.map(({ kind, body }) => ({ kind, ...JSON.parse(body) }))
       if (first?.kind === 'lapsed') return { outcome: 'lapsed', messageId: first.message_id }
+      if (first?.kind === 'archived') return { outcome: 'archived', archived: [first] }
       if (first?.kind !== 'session')
         return { outcome: 'refused', code: first?.code ?? 'not_found', messageId: first?.message_id }
       return {
@@ -117,13 +120,30 @@ export function openSessionSource(
         { uuid: messageId },
         { uuid: messageId },
       ])
-      const found = rows.find(({ kind }) => kind === 'question')
+      const found = rows.find(({ kind }) => kind === 'question' || kind === 'archived')
+      if (found?.kind === 'archived') return { outcome: 'archived', archived: [JSON.parse(found.body)] }
       return found && JSON.parse(found.body)
     },
 
     async settings(tenant) {
       const [row] = await database.callFor<{ settings: string }>(tenant, 'get_tenant', [])
       return row === undefined ? {} : JSON.parse(row.settings)
+    },
+
+    async tokensUsed(tenant, userId, at) {
+      const [row] = await database.callFor<{
+        user_day: number
+        user_month: number
+        tenant_day: number
+        tenant_month: number
+      }>(tenant, 'tokens_used', [{ text: userId }, { timestamptz: at.toISOString() }])
+      if (row === undefined) throw new Error('tokens_used returned no row')
+      return {
+        userTokensPerDay: row.user_day,
+        userTokensPerMonth: row.user_month,
+        tenantTokensPerDay: row.tenant_day,
+        tenantTokensPerMonth: row.tenant_month,
+      }
     },
   }
 }

@@ -1,12 +1,16 @@
-/** The durable queue between answering and saving. What `send` acknowledged is never lost. */
+/**
+ * The queues: of turns, between answering and saving, and of jobs, between asking and doing. What `send` acknowledged is
+ * never lost.
+ */
 import {
   ChangeMessageVisibilityBatchCommand,
+  ChangeMessageVisibilityCommand,
   GetQueueAttributesCommand,
   SendMessageBatchCommand,
   SendMessageCommand,
   SQSClient,
 } from '@aws-sdk/client-sqs'
-import { CodedError, type QueueBody, type QueueMessage, type Tenant } from '../protocol.ts'
+import { CodedError, type JobMessage, type QueueBody, type QueueMessage, type Tenant } from '../protocol.ts'
 
 export interface TurnQueue {
   /** Resolves once all of them (at most 10) are durable; throws CodedError `unavailable` where one is not. */
@@ -22,8 +26,8 @@ const REQUEST_TIMEOUT_MS = 3_000
 // SQS refuses what XML 1.0 does, and characters beyond U+FFFF have not always been let through. JSON.stringify
 // escapes all the rest.
 const REFUSED_BY_SQS = /[\uD800-\uDFFF\uFFFE\uFFFF]/g
-export const encodeBody = (body: QueueBody): string =>
-  JSON.stringify(body).replace(REFUSED_BY_SQS, (character) => `\\u${character.charCodeAt(0).toString(16)}`)
+const escaped = (character: string): string => `\\u${character.charCodeAt(0).toString(16)}`
+export const encodeBody = (body: QueueBody): string => JSON.stringify(body).replace(REFUSED_BY_SQS, escaped)
 
 // SQS allows 128 characters of a small alphabet; a tenant's name may be anything.
 const tenantGroup = ({ companyId, platform }: Tenant): string =>
@@ -127,6 +131,35 @@ export function openDeliveryDesk(options: { queueUrl: string; deadQueueUrl: stri
             })),
           }),
         )
+    },
+  }
+}
+
+export interface JobQueue {
+  /** Resolves once it is durable; throws CodedError `unavailable` where it is not. */
+  send(job: JobMessage, options?: { delaySeconds: number }): Promise<void>
+  /** Has a job that failed come back after a while. */
+  postpone(receiptHandle: string, seconds: number): Promise<void>
+}
+
+export function openJobQueue(queueUrl: string): JobQueue {
+  const client = openClient()
+  return {
+    async send(job, { delaySeconds } = { delaySeconds: 0 }) {
+      const message = {
+        QueueUrl: queueUrl,
+        MessageBody: JSON.stringify(job).replace(REFUSED_BY_SQS, escaped),
+        MessageGroupId: tenantGroup(job),
+        DelaySeconds: delaySeconds,
+      }
+      await client.send(new SendMessageCommand(message)).catch((cause) => {
+        throw new CodedError('unavailable', 'The job could not be queued.', { cause })
+      })
+    },
+    async postpone(ReceiptHandle, VisibilityTimeout) {
+      await client.send(
+        new ChangeMessageVisibilityCommand({ QueueUrl: queueUrl, ReceiptHandle, VisibilityTimeout }),
+      )
     },
   }
 }

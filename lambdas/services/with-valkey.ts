@@ -2,12 +2,14 @@
 import { openRole } from './database.ts'
 import { elastiCachePassword } from './elasticache-token.ts'
 import type { HotStore } from './hot-store.ts'
-import type { HotStoreOptions, HotStoreServices } from './open-hot-store.ts'
+import type { HotStoreOptions, HotStoreServices, OpenedHotStore } from './open-hot-store.ts'
 import { openPhaseOneHotStore } from './phase-one-hot-store.ts'
 import { openPhaseTwoHotStore } from './phase-two-hot-store.ts'
 import { openSessionSource } from './postgres-session-source.ts'
 import { openValkey, type Valkey } from './valkey.ts'
+import { openSettings } from './valkey-hot-store/settings.ts'
 import { openValkeyHotStore } from './valkey-hot-store.ts'
+import { openValkeyLimiter } from './valkey-limiter.ts'
 
 type Options = HotStoreOptions & { valkeyUrl: string }
 type Services = HotStoreServices & { postgres: HotStore }
@@ -39,12 +41,14 @@ export function connect({
   })
 }
 
-export function openWithValkey(options: Options, services: Services): HotStore {
-  const valkey = openValkeyHotStore(connect(options), openSessionSource(services.database, services), {
-    ...options,
-    count: services.count,
-  })
-  return options.hotStore === 'valkey'
-    ? openPhaseTwoHotStore({ ...services, valkey })
-    : openPhaseOneHotStore({ ...services, valkey })
+export function openWithValkey(options: Options, services: Services): OpenedHotStore {
+  const connection = connect(options)
+  const source = openSessionSource(services.database, services)
+  const settingsOf = openSettings(connection, source)
+  const { count } = services
+  const valkey = openValkeyHotStore(connection, source, { ...options, settingsOf, count })
+  if (options.hotStore === 'postgres')
+    return { hotStore: openPhaseOneHotStore({ ...services, valkey }), limiter: undefined }
+  const limiter = openValkeyLimiter({ valkey: connection, settingsOf })
+  return { hotStore: openPhaseTwoHotStore({ ...services, valkey, limiter }), limiter }
 }

@@ -13,7 +13,7 @@ import {
 import type { Database } from '../services/database.ts'
 import { actorBody } from '../tenants/audit.ts'
 
-interface SessionRow {
+export interface SessionRow {
   id: string
   user_id: string
   channel: string | null
@@ -35,7 +35,7 @@ interface SessionRow {
 /** The Data API returns times in UTC and does not say so. */
 const time = (text: string): string => new Date(`${text}Z`).toISOString()
 
-const toSession = (row: SessionRow): Session => ({
+export const toSession = (row: SessionRow): Session => ({
   sessionId: row.id,
   userId: row.user_id,
   channel: row.channel,

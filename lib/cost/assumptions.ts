@@ -1,6 +1,8 @@
 /** What can neither be read from a template nor measured on one machine. Each may be argued about, here. */
 export const assumptions = {
   hoursAMonth: 730,
+  /** "Minimum data storage of 100 MB" of a serverless cache. */
+  leastCacheGb: 0.1,
   /** In which the turns come, evenly: ten hours of 22 days. The database scales with them. */
   busyHoursAMonth: 220,
   /** What the busiest minute has over the mean of the busy hours; a container must be able to stand it. */
@@ -27,6 +29,16 @@ export const assumptions = {
   coldStarts: { share: 0.02, ms: 500 },
   /** Each environment of chat reads its three secrets every 5 minutes; it is busy half of them. */
   secretReads: { secrets: 3, everySeconds: 300, busyShare: 0.5 },
+
+  /** A run of the archiver while nothing is due, until `bench:turn` has measured it: it reads one object. */
+  idleArchiveRun: { ms: 20, logBytes: 200, objects: 1 },
+  /** It looks at Postgres once in so many days all the same, and wakes it. */
+  archiveLooksDays: 7,
+  /**
+   * Of messages that leave: with a third of a core, a sixth of what bench:archive reaches with two. Gzip leaves so much
+   * of a line, which is its text and some 700 bytes of names and ids.
+   */
+  archive: { messagesASecond: 2_000, lineBytes: 700, gzipShare: 0.35 },
 
   /** A poller of Lambda asks a queue that is empty, for 20 s at a time; a mapping has five. */
   idlePollers: 5,

@@ -20,6 +20,25 @@ export interface Calls {
   responseBytes: number
 }
 
+/** Of the cache of phase 2, one turn's share. */
+export interface CacheUse {
+  /** What a command takes that moves little and does little, on the machine that measured. */
+  simpleMicroseconds: number
+  commands: {
+    /** A script or a command. */
+    operation: string
+    calls: number
+    /** Both ways. */
+    bytes: number
+    /** The server's time for each. */
+    microseconds: number
+    /** One for each simple command, KB or time of a simple command, whichever is most. */
+    ecpus: number
+  }[]
+  /** What stays in it, for as long as it stays. */
+  gigabyteHours: number
+}
+
 export interface Traffic {
   requests: number
   /** From a request's first byte to its answer's last. */
@@ -58,6 +77,8 @@ export interface Consumption {
     /** Of Postgres' processes, in milliseconds; null where they cannot be seen. */
     cpuMs: number | null
   }
+  /** Of a measurement in phase 2. */
+  cache?: CacheUse
   /** Of the process that hosts all functions, in milliseconds; null where it cannot be seen. */
   functionsCpuMs: number | null
   /** Custom metrics that were written at all: namespace, dimensions and name. */

@@ -62,6 +62,9 @@ export function costOf(
   }
 }
 
+/** Of an environment that has none yet: its limits cost nothing. */
+export const LEAST_CACHE = { maxGigabytes: 1, maxEcpuPerSecond: 1_000, snapshotDays: 0 }
+
 /** What a NAT in each of two zones would add to an idle month. */
 export const natCost = (): Line[] => {
   const { hoursAMonth } = assumptions

@@ -1,7 +1,8 @@
 /** The tables of docs/cost.md, between `<!-- table: name -->` and `<!-- end -->`. */
-import { type EnvironmentName, environments, settingsFor } from '../settings.ts'
+import { checkSettings, type EnvironmentName, environments, settingsFor } from '../settings.ts'
 import type { Consumption } from './consumption.ts'
-import { byService, type Cost, costOf, natCost } from './cost.ts'
+import { byService, type Cost, costOf, LEAST_CACHE, natCost } from './cost.ts'
+import { newestMeasurement } from './measured.ts'
 import { type Line, prices, total } from './prices.ts'
 import { from, linesAsRows, origin } from './report.ts'
 import { synthesise } from './synthesise.ts'
@@ -11,10 +12,14 @@ import { functionNamed, memoryOf, type Template } from './template.ts'
 const ORDINARY = { turns: 1_000_000, answerSeconds: 8 }
 const TURNS = [0, 10_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000]
 const ANSWER_SECONDS = [2, 4, 8, 16, 32]
+const PHASE_TURNS = [100_000, 1_000_000, 10_000_000]
+const PHASE_STEPS = Array.from({ length: 1_000 }, (_, index) => (index + 1) * 10_000)
 
 interface Known {
   consumption: Consumption
   templates: Record<EnvironmentName, Template[]>
+  /** prod in phase 2, and what a turn uses there. */
+  cached: { consumption: Consumption; templates: Template[] }
 }
 
 const names = Object.keys(environments) as EnvironmentName[]
@@ -25,6 +30,7 @@ const TABLES: Record<string, (known: Known) => string> = {
   'idle dev': (known) => markdownTable(linesAsRows(of(known, 'dev').fixed)),
   'once used': (known) => markdownTable(linesAsRows(of(known, 'prod').used)),
   turns: (known) => markdownTable(linesAsRows(of(known, 'prod').turns)),
+  phases: (known) => `${markdownTable(phaseRows(known))}\n\n${phaseVerdict(known)}`,
   levers: (known) => markdownTable(leverRows(known)),
   'answer seconds': (known) => markdownTable(ANSWER_SECONDS.map((seconds) => secondsRow(known, seconds))),
   container: (known) => markdownTable(linesAsRows(of(known, 'prod').containers.rds.container)),
@@ -42,7 +48,9 @@ const TABLES: Record<string, (known: Known) => string> = {
 export async function withTables(document: string, consumption: Consumption): Promise<string> {
   const templates = {} as Known['templates']
   for (const name of names) templates[name] = await synthesise(name, settingsFor(name))
-  const known = { consumption, templates }
+  const ofPhaseTwo = checkSettings('prod', { ...environments.prod, phase: 2, cache: LEAST_CACHE })
+  const cached = { consumption: newestMeasurement(2), templates: await synthesise('prod', ofPhaseTwo) }
+  const known = { consumption, templates, cached }
   return document.replace(/(<!-- table: (.+?) -->\n)[\s\S]*?(<!-- end -->)/g, (_, start, name, end) => {
     const make = TABLES[name]
     if (make === undefined) throw new Error(`docs/cost.md asks for a table ${name}.`)
@@ -72,19 +80,48 @@ function leverRows(known: Known): Rows {
   const { turns } = of(known, 'prod')
   const memory = memoryOf(functionNamed(known.templates.prod, 'chat'))
   const chat = total(turns.filter(({ item }) => item.startsWith('chat, ')))
-  const own = (consumption: Consumption) =>
-    total(costOf('prod', known.templates.prod, consumption, ORDINARY).turns)
-  const withoutAppends = {
-    ...known.consumption,
-    calls: known.consumption.calls.filter(({ operation }) => operation !== 'append_events'),
+  return [{ what: `chat with ${memory / 2} MB instead of ${memory}`, USD: usd(-chat / 2) }]
+}
+
+/** Both phases, where they differ: of an idle month, of the turns, and together. */
+function phaseRows({ consumption, templates, cached }: Known): Rows {
+  const ofPhase = (phase: 1 | 2, turns: number): Cost => {
+    const load = { ...ORDINARY, turns }
+    return phase === 1
+      ? costOf('prod', templates.prod, consumption, load)
+      : costOf('prod', cached.templates, cached.consumption, load)
   }
-  return [
-    { what: `chat with ${memory / 2} MB instead of ${memory}`, USD: usd(-chat / 2) },
-    {
-      what: 'no appends of the reply log in Postgres (phase 2)',
-      USD: usd(own(withoutAppends) - total(turns)),
-    },
-  ]
+  const serviceOf = (lines: readonly Line[], service: string, item = /./) =>
+    usd(total(lines.filter((one) => one.service === service && item.test(one.item))))
+  const row = (phase: 1 | 2, turns: number) => {
+    const cost = ofPhase(phase, turns)
+    const all = [...cost.fixed, ...cost.turns]
+    return {
+      'turns a month': amount(turns),
+      phase: String(phase),
+      'Data API': serviceOf(all, 'Aurora', /^Data API/),
+      'the rest of Aurora': serviceOf(all, 'Aurora', /^(?!Data API)/),
+      ECPUs: serviceOf(all, 'ElastiCache', /^commands/),
+      'GB-hours': serviceOf(all, 'ElastiCache', /least/),
+      Lambda: serviceOf(all, 'Lambda'),
+      together: usd(total(all)),
+    }
+  }
+  return PHASE_TURNS.flatMap((turns) => [row(1, turns), row(2, turns)])
+}
+
+/** Turns a month from which phase 2 is the cheaper one. */
+function phaseVerdict({ consumption, templates, cached }: Known): string {
+  const cheaper = (turns: number): number => {
+    const load = { ...ORDINARY, turns }
+    const sum = ({ fixed, turns: lines }: Cost) => total([...fixed, ...lines])
+    const one = sum(costOf('prod', templates.prod, consumption, load))
+    return one - sum(costOf('prod', cached.templates, cached.consumption, load))
+  }
+  const first = PHASE_STEPS.find((turns) => cheaper(turns) > 0)
+  return first === undefined
+    ? `Phase 2 is the dearer one up to ${amount(PHASE_STEPS.at(-1) ?? 0)} turns a month.`
+    : `Phase 2 is the cheaper one from about ${amount(first)} turns a month.`
 }
 
 function secondsRow(known: Known, answerSeconds: number) {

@@ -116,7 +116,12 @@ const PRICED: Record<string, (found: Found, context: Context) => Line[]> = {
   },
   'AWS::Scheduler::Schedule': schedule,
   'AWS::ElastiCache::ServerlessCache': () => [
-    line('ElastiCache', 'cache, the least that is billed', 0.1 * assumptions.hoursAMonth, 'valkeyGbHour'),
+    line(
+      'ElastiCache',
+      'cache, the least that is billed',
+      assumptions.leastCacheGb * assumptions.hoursAMonth,
+      'valkeyGbHour',
+    ),
   ],
   'AWS::KMS::Key': () => [line('KMS', 'keys', 1, 'kmsKey')],
   'AWS::KMS::Alias': () => [],
@@ -229,17 +234,36 @@ function runsAMonth(expression: string): number {
   return (assumptions.hoursAMonth * 3_600) / (Number(every) * (SECONDS[unit] ?? 0))
 }
 
+/** One run while nobody is there. */
+function idleUse(name: string, { idle }: Consumption) {
+  const use = idle.functions[name]
+  const calls = idle.calls.filter((call) => call.function === name)
+  if (use !== undefined || name !== 'archive') return use && { ...use, calls }
+  const { objects, ...run } = assumptions.idleArchiveRun
+  return { ...run, calls: [{ service: 's3' as const, calls: objects, units: objects }] }
+}
+
+/** A database that pauses is woken by the archiver now and then. */
+function archiverLooks(templates: readonly Template[]): Line[] {
+  const { pauses, pauseMinutes } = capacityOf(templates)
+  const { hoursAMonth, archiveLooksDays, leastAwakeAcu } = assumptions
+  const looks = hoursAMonth / 24 / archiveLooksDays
+  return pauses
+    ? [line('Aurora', 'woken by the archiver', (looks * leastAwakeAcu * pauseMinutes) / 60, 'auroraAcuHour')]
+    : []
+}
+
 /** What it starts is taken for a cold start each time: five minutes are long. */
 function schedule({ id, properties }: Found, { templates, consumption }: Context): Line[] {
   const runs = runsAMonth(properties.ScheduleExpression)
   const targetId = properties.Target?.Arn?.['Fn::GetAtt']?.[0]
   const target = ofType(templates, 'AWS::Lambda::Function').find((found) => found.id === targetId)
   const name = target && nameOfFunction(target.id)
-  const use = name === undefined ? undefined : consumption.idle.functions[name]
+  const use = name === undefined ? undefined : idleUse(name, consumption)
   if (target === undefined || name === undefined || use === undefined)
     throw new UnknownCost(`${id} starts what bench/turn has not measured while nobody is there.`)
   const { coldStarts, networkMs, platformLogBytes, logCompression } = assumptions
-  const own = consumption.idle.calls.filter((call) => call.function === name)
+  const own = use.calls
   const ms = use.ms + coldStarts.ms + own.reduce((sum, call) => sum + call.calls * networkMs[call.service], 0)
   const called = (service: string) => own.filter((call) => call.service === service)
   const count = (service: string) => called(service).reduce((sum, { units }) => sum + units, 0)
@@ -259,6 +283,7 @@ function schedule({ id, properties }: Found, { templates, consumption }: Context
       'logsStoredGb',
     ),
     line('CloudWatch', 'metrics of schedules', consumption.idle.metrics.length, 'customMetric'),
+    ...(name === 'archive' ? archiverLooks(templates) : []),
   ].filter(({ quantity }) => quantity > 0)
 }
 

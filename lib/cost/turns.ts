@@ -22,6 +22,8 @@ const DAYS_A_MONTH = 30
 
 /** The reply log grows as long as the model writes; every other call is made once or twice. */
 const GROWS_WITH_TIME = 'append_events'
+/** The same in the cache: one for each piece of the answer, while none is under way. */
+const GROWS_IN_CACHE = 'append'
 
 /** One turn's calls, for an answer that takes the model so long. */
 export function callsOf(consumption: Consumption, answerSeconds: number): Calls[] {
@@ -39,7 +41,9 @@ export function turnsCost(context: Context, load: Load): Line[] {
     ...lambda(context, load, calls),
     ...database(context, load, calls),
     ...queue(context, load, calls),
+    ...cache(context, load),
     ...objects(load, calls),
+    ...archive(context, load),
     ...secrets(load),
     ...frontDoor(context, load),
     ...logs(context, load),
@@ -125,6 +129,23 @@ export function moreAcuHours(
   return (awake - minAcu) * busyHoursAMonth * instances
 }
 
+/** What is stored beyond what is billed anyway; appends go on as long as the model writes. */
+function cache({ consumption }: Context, { turns, answerSeconds }: Load): Line[] {
+  const { cache: used, model } = consumption
+  if (used === undefined) return []
+  const longer = answerSeconds / (model.ms / 1_000)
+  const ecpus = used.commands.reduce(
+    (sum, { operation, ecpus: own }) => sum + own * (operation === GROWS_IN_CACHE ? longer : 1),
+    0,
+  )
+  const { leastCacheGb, hoursAMonth } = assumptions
+  const beyond = Math.max(0, turns * used.gigabyteHours - leastCacheGb * hoursAMonth)
+  return [
+    line('ElastiCache', 'commands and scripts', turns * ecpus, 'valkeyEcpu'),
+    line('ElastiCache', 'stored, above the least', beyond, 'valkeyGbHour'),
+  ]
+}
+
 /** Lambda's poller takes and deletes each message by itself where they come one by one, which is the dearest way. */
 function queue({ consumption }: Context, { turns }: Load, calls: readonly Calls[]): Line[] {
   return [
@@ -138,6 +159,23 @@ function objects({ turns }: Load, calls: readonly Calls[]): Line[] {
   return [
     line('S3', 'reads', turns * reads, 's3Read'),
     line('S3', 'writes and lists', turns * (unitsOf(calls, 's3') - reads), 's3Write'),
+  ]
+}
+
+const MESSAGES_A_TURN = 2
+const UNIT_BYTES = 32 * 1024
+
+/** Its messages leave Postgres after a month: read once, written, read back; then they lie in the bucket. */
+function archive({ templates, consumption }: Context, { turns }: Load): Line[] {
+  const { messagesASecond, lineBytes, gzipShare } = assumptions.archive
+  const messages = turns * MESSAGES_A_TURN
+  const bytes = turns * consumption.database.storedBytes + messages * lineBytes
+  const ms = (messages / messagesASecond) * 1_000
+  const memory = memoryOf(functionNamed(templates, 'archive'))
+  return [
+    line('Aurora', 'Data API, for the archive', bytes / UNIT_BYTES, 'dataApiRequest'),
+    line('Lambda', `archive, ${memory} MB`, gbSeconds(memory, ms), 'lambdaGbSecond'),
+    line('S3', 'a month of these turns, archived', (bytes * gzipShare) / GB, 's3Gb'),
   ]
 }
 

@@ -58,6 +58,8 @@ export class Cache extends Construct {
       variables: {
         HOT_STORE: phase === 2 ? 'valkey' : 'postgres',
         VALKEY_URL: `rediss://${this.user.userName}@${attrEndpointAddress}:${attrEndpointPort}`,
+        // Serverless is a cluster behind one address: a client that is told so follows wherever it is sent.
+        VALKEY_CLUSTER: 'true',
         VALKEY_CACHE_NAME: serverlessCacheName,
       },
       statements: [allow(['elasticache:Connect'], attrArn, this.user.attrArn)],

@@ -62,6 +62,20 @@ export class PrivateBucket extends Construct {
     return this.grant(prefix, 's3:PutObject')
   }
 
+  /** Throws away the parts of an upload that died. */
+  toAbortUploads(prefix: string): Grant {
+    return this.grant(prefix, 's3:AbortMultipartUpload')
+  }
+
+  /** So that nothing is left of an object; finding its versions can be allowed for a whole bucket only. */
+  toDeleteVersions(prefix: string): Grant {
+    return this.grant(
+      prefix,
+      's3:DeleteObjectVersion',
+      allow(['s3:ListBucketVersions'], this.bucket.bucketArn),
+    )
+  }
+
   toDelete(prefix: string): Grant {
     return this.grant(prefix, 's3:DeleteObject')
   }

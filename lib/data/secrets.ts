@@ -43,6 +43,8 @@ export class Secrets extends Construct {
   readonly resume: secretsmanager.Secret
   /** What the distribution shows to the functions, so that they can believe its forwarding headers. */
   readonly origin: secretsmanager.Secret
+  /** Hashes users where their ids must not stand. With another value, one user would read as two. */
+  readonly pseudonym: secretsmanager.Secret
 
   constructor(scope: Construct, id: string, settings: Pick<Settings, 'dataRemoval'>) {
     super(scope, id)
@@ -57,6 +59,15 @@ export class Secrets extends Construct {
     this.origin = generatedSecret(this, 'Origin', {
       settings,
       description: 'Turnkeep: what the distribution shows to the functions.',
+    })
+    this.pseudonym = generatedSecret(this, 'Pseudonym', {
+      settings,
+      description: 'Turnkeep: hashes the ids of users in the archive. Never change it.',
+    })
+    Validations.of(this.pseudonym).acknowledge({
+      id: 'AwsSolutions-SMG4',
+      reason:
+        'What was hashed under it stands in archives for years and is compared with what is hashed now.',
     })
     Validations.of(this.modelKey).acknowledge({
       id: 'AwsSolutions-SMG4',
@@ -81,6 +92,10 @@ export class Secrets extends Construct {
 
   toReadResumeSecret(): Grant {
     return read('RESUME_SECRET_ARN', this.resume)
+  }
+
+  toReadPseudonymSecret(): Grant {
+    return read('PSEUDONYM_SECRET_ARN', this.pseudonym)
   }
 
   toReadOriginSecret(): Grant {

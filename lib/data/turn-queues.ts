@@ -6,10 +6,15 @@ import { removalOf } from '../removal.ts'
 import { resources } from '../resources.ts'
 import type { Settings } from '../settings.ts'
 
-/** The durable queue between answering and saving, and where what can never be saved ends up. */
+/**
+ * The durable queues, between answering and saving, and between asking for a job and doing it; and where what can never be
+ * done ends up.
+ */
 export class TurnQueues extends Construct {
   readonly turns: sqs.Queue
   readonly dead: sqs.Queue
+  readonly jobs: sqs.Queue
+  readonly jobsDead: sqs.Queue
 
   constructor(scope: Construct, id: string, settings: Pick<Settings, 'dataRemoval'>) {
     super(scope, id)
@@ -32,10 +37,12 @@ export class TurnQueues extends Construct {
       })
     this.turns = found(made, 'turns')
     this.dead = found(made, 'turns-dead')
+    this.jobs = found(made, 'jobs')
+    this.jobsDead = found(made, 'jobs-dead')
   }
 
   get(name: string): sqs.Queue {
-    return found({ turns: this.turns, 'turns-dead': this.dead }, name)
+    return found({ turns: this.turns, jobs: this.jobs }, name)
   }
 
   toSend(): Grant {
@@ -57,6 +64,22 @@ export class TurnQueues extends Construct {
     return {
       variables: { TURNS_DEAD_QUEUE_URL: this.dead.queueUrl },
       statements: [allow(['sqs:SendMessage'], this.dead.queueArn)],
+    }
+  }
+
+  toSendJobs(): Grant {
+    return this.jobsTo('sqs:SendMessage')
+  }
+
+  /** To have a job that failed come back soon. */
+  toPostponeJobs(): Grant {
+    return this.jobsTo('sqs:ChangeMessageVisibility')
+  }
+
+  private jobsTo(action: string): Grant {
+    return {
+      variables: { JOBS_QUEUE_URL: this.jobs.queueUrl },
+      statements: [allow([action], this.jobs.queueArn)],
     }
   }
 

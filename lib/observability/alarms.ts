@@ -3,6 +3,7 @@
  * of `periods` periods, and each series that one watches costs 0.10 USD a month.
  */
 import type { Calculated, Series } from './series.ts'
+import { signals } from './signals.ts'
 
 export interface Alarm {
   /** A fault is for somebody to look at now. A signal says that the move to phase 2 pays, and wakes nobody. */
@@ -20,8 +21,6 @@ export interface Alarm {
 }
 
 const MINUTE = 60
-const HOUR = 60 * MINUTE
-const DAY = 24 * HOUR
 /** A share of fewer than this says nothing: one failure at night would be half of all. */
 const ENOUGH = 10
 
@@ -65,6 +64,15 @@ const faults: Record<string, Alarm> = {
     kind: 'fault',
     meaning: 'A record could not be saved for what it is, and waits among the dead letters.',
     watches: { aws: 'queueDepth', of: 'turnsDead', statistic: 'Maximum' },
+    above: 0,
+    periodSeconds: 5 * MINUTE,
+    periods: 1,
+    silence: 'ok',
+  },
+  'job-dead-letters': {
+    kind: 'fault',
+    meaning: 'An export or an erasure of a user failed five times.',
+    watches: { aws: 'queueDepth', of: 'jobsDead', statistic: 'Maximum' },
     above: 0,
     periodSeconds: 5 * MINUTE,
     periods: 1,
@@ -137,6 +145,40 @@ const faults: Record<string, Alarm> = {
     periods: 3, // a database that wakes up spoils one
     silence: 'ok',
   },
+  'archive-unreadable': {
+    kind: 'fault',
+    meaning: 'Archived messages that somebody needs are not what was written, or not there.',
+    watches: {
+      label: 'refused',
+      expression: sum(['chat', 'api']),
+      of: {
+        chat: { metric: 'ArchiveUnreadable', by: 'chat', statistic: 'Sum' },
+        api: { metric: 'ArchiveUnreadable', by: 'api', statistic: 'Sum' },
+      },
+    },
+    above: 0,
+    periodSeconds: 5 * MINUTE,
+    periods: 1,
+    silence: 'ok',
+  },
+  'archive-failed': {
+    kind: 'fault',
+    meaning: 'Messages of a tenant did not leave for the archive; they stay in Postgres.',
+    watches: { metric: 'ArchiveFailed', by: 'archive', statistic: 'Sum' },
+    above: 0,
+    periodSeconds: 5 * MINUTE,
+    periods: 1,
+    silence: 'ok',
+  },
+  'archive-behind': {
+    kind: 'fault',
+    meaning: 'The daily run of the archiver had to stop before everything that is due had left.',
+    watches: { metric: 'ArchiveTimeLeft', by: 'archive', statistic: 'Minimum' },
+    below: 1,
+    periodSeconds: 5 * MINUTE,
+    periods: 1,
+    silence: 'ok', // it runs once a day, and while nothing is due it measures nothing
+  },
   'watched-words': {
     kind: 'fault',
     meaning: 'Many questions hold a watched word: users say that something is broken.',
@@ -152,12 +194,13 @@ const faults: Record<string, Alarm> = {
     meaning: 'A function crashed, ran out of time or memory, or threw what nobody expected.',
     watches: {
       label: 'errors',
-      expression: sum(['chat', 'api', 'persist', 'maintain', 'rotate']),
+      expression: sum(['chat', 'api', 'persist', 'maintain', 'archive', 'rotate']),
       of: {
         chat: { aws: 'errors', of: 'chat', statistic: 'Sum' },
         api: { aws: 'errors', of: 'api', statistic: 'Sum' },
         persist: { aws: 'errors', of: 'persist', statistic: 'Sum' },
         maintain: { aws: 'errors', of: 'maintain', statistic: 'Sum' },
+        archive: { aws: 'errors', of: 'archive', statistic: 'Sum' },
         rotate: { aws: 'errors', of: 'rotate', statistic: 'Sum' },
       },
     },
@@ -180,64 +223,6 @@ const faults: Record<string, Alarm> = {
     },
     above: 0,
     periodSeconds: 5 * MINUTE,
-    periods: 1,
-    silence: 'ok',
-  },
-}
-
-const signals: Record<string, Alarm> = {
-  'slow-session-lookup': {
-    kind: 'signal',
-    meaning: 'One session look-up in ten takes more than 50 ms.',
-    watches: { metric: 'SessionLookupTime', by: 'chat', statistic: 'p90' },
-    above: 50,
-    periodSeconds: 5 * MINUTE,
-    periods: 3,
-    silence: 'ok',
-  },
-  'database-load': {
-    kind: 'signal',
-    meaning: 'The database uses more than 80 % of the capacity that it may grow to.',
-    watches: { aws: 'databaseLoad', of: 'writer', statistic: 'Average' },
-    above: 80,
-    periodSeconds: 5 * MINUTE,
-    periods: 3,
-    silence: 'ok',
-  },
-  'concurrent-users': {
-    kind: 'signal',
-    meaning: 'More than 200 users have asked something within 5 minutes.',
-    watches: { metric: 'ActiveUsers', by: 'persist', statistic: 'Maximum' },
-    above: 200,
-    periodSeconds: 10 * MINUTE, // measured every 5 minutes
-    periods: 1,
-    silence: 'ok',
-  },
-  'session-operations': {
-    kind: 'signal',
-    meaning: 'Answers ask the database for more than 100 session operations a second.',
-    // In phase 1 each operation of the hot store is one call of chat's.
-    watches: { metric: 'DataApiTime', by: 'chat', statistic: 'SampleCount' },
-    above: 100 * MINUTE,
-    periodSeconds: MINUTE,
-    periods: 5,
-    silence: 'ok',
-  },
-  'monthly-users': {
-    kind: 'signal',
-    meaning: 'More than 1,000 users have asked something within 30 days.',
-    watches: { metric: 'MonthlyUsers', by: 'persist', statistic: 'Maximum' },
-    above: 1_000,
-    periodSeconds: DAY,
-    periods: 1,
-    silence: 'ok',
-  },
-  'expected-hit-ratio': {
-    kind: 'signal',
-    meaning: 'A cache would have held more than 70 % of the sessions that were asked for.',
-    watches: { metric: 'KnownSession', by: 'chat', statistic: 'Average' },
-    above: 0.7,
-    periodSeconds: DAY, // the first question of a morning is one of many
     periods: 1,
     silence: 'ok',
   },

@@ -159,6 +159,35 @@ export const rows: Widget[][] = [
   ],
   [
     {
+      title: 'Archive: messages',
+      unit: 'messages',
+      series: [
+        { metric: 'RowsArchived', by: 'archive', statistic: 'Sum', label: 'left Postgres' },
+        { metric: 'RowUnfitForArchive', by: 'archive', statistic: 'Sum', label: 'cannot be archived' },
+        { metric: 'ArchiveFailed', by: 'archive', statistic: 'Sum', label: 'tenants that failed' },
+      ],
+    },
+    {
+      title: 'Archive: written',
+      unit: 'bytes',
+      series: [{ metric: 'BytesArchived', by: 'archive', statistic: 'Sum', label: 'compressed' }],
+    },
+    {
+      title: 'Archive: times',
+      unit: 's',
+      series: [
+        {
+          metric: 'OldestMessageAge',
+          by: 'archive',
+          statistic: 'Maximum',
+          label: 'oldest message in Postgres',
+        },
+        { metric: 'ArchiveTimeLeft', by: 'archive', statistic: 'Minimum', label: 'left of the run' },
+      ],
+    },
+  ],
+  [
+    {
       title: 'Data API: latency',
       unit: 'ms',
       series: [
@@ -218,9 +247,9 @@ export const rows: Widget[][] = [
       unit: 'a second',
       series: [
         {
-          label: 'calls of chat',
-          expression: 'calls / PERIOD(calls)',
-          of: { calls: { metric: 'DataApiTime', by: 'chat', statistic: 'SampleCount' } },
+          label: 'of chat',
+          expression: 'operations / PERIOD(operations)',
+          of: { operations: { metric: 'HotStoreTime', by: 'chat', statistic: 'SampleCount' } },
         },
       ],
       line: { value: 100, label: 'signal' },
@@ -250,6 +279,7 @@ export const rows: Widget[][] = [
         { aws: 'errors', of: 'api', statistic: 'Sum', label: 'api errors' },
         { aws: 'errors', of: 'persist', statistic: 'Sum', label: 'persist errors' },
         { aws: 'errors', of: 'maintain', statistic: 'Sum', label: 'maintain errors' },
+        { aws: 'errors', of: 'archive', statistic: 'Sum', label: 'archive errors' },
         { aws: 'errors', of: 'rotate', statistic: 'Sum', label: 'rotate errors' },
         { aws: 'throttles', of: 'chat', statistic: 'Sum', label: 'chat throttles' },
         { aws: 'throttles', of: 'api', statistic: 'Sum', label: 'api throttles' },

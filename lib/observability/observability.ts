@@ -14,7 +14,14 @@ import { Construct } from 'constructs'
 import type { Settings } from '../settings.ts'
 import { type Alarm, alarms } from './alarms.ts'
 import { type AnswerTable, type Graph, rows, type Widget } from './dashboard.ts'
-import { awsMetrics, type Calculated, type Measured, type Series } from './series.ts'
+import {
+  awsMetrics,
+  type Calculated,
+  type Measured,
+  type MeasuredNames,
+  placeOf,
+  type Series,
+} from './series.ts'
 
 export interface ObservabilityProps {
   environment: string
@@ -174,31 +181,25 @@ export class Observability extends Construct {
         period,
       })
     const common = { statistic: series.statistic, period, ...(label ? { label } : {}) }
-    if ('metric' in series)
-      return new cloudwatch.Metric({
-        namespace: this.props.namespace,
-        metricName: series.metric,
-        dimensionsMap: { service: `turnkeep-${series.by}` },
-        ...common,
-      })
-    const { namespace, name, of } = awsMetrics[series.aws]
+    const { namespace, metricName, dimensions } = placeOf(series, this.names())
+    const isElsewhere = 'aws' in series && awsMetrics[series.aws].of === 'distribution'
     return new cloudwatch.Metric({
       namespace,
-      metricName: name,
-      dimensionsMap: this.dimensions()[of](series.of as never),
-      ...(of === 'distribution' ? { region: CLOUDFRONT_REGION } : {}),
+      metricName,
+      dimensionsMap: dimensions,
+      ...(isElsewhere && { region: CLOUDFRONT_REGION }),
       ...common,
     })
   }
 
-  private dimensions(): { [Kind in keyof Measured]: (which: Measured[Kind]) => Record<string, string> } {
-    const { functions, queues, cluster, distribution } = this.props
+  private names(): MeasuredNames {
+    const { namespace, functions, queues, cluster, distribution } = this.props
     return {
-      queue: (which) => ({ QueueName: queues[which].queueName }),
-      function: (which) => ({ FunctionName: functions[which].functionName }),
-      // Readers follow the writer's size, and would halve an average.
-      database: () => ({ DBClusterIdentifier: cluster.clusterIdentifier, Role: 'WRITER' }),
-      distribution: () => ({ DistributionId: distribution.distributionId, Region: 'Global' }),
+      namespace,
+      queue: (which) => queues[which].queueName,
+      function: (which) => functions[which].functionName,
+      database: () => cluster.clusterIdentifier,
+      distribution: () => distribution.distributionId,
     }
   }
 }

@@ -1,12 +1,12 @@
 /** What a graph shows and an alarm watches: a metric of ours, by the function that emits it, or one that AWS keeps. */
 import type { Metric } from '../../lambdas/protocol.ts'
 
-export type Statistic = 'Sum' | 'Average' | 'Maximum' | 'SampleCount' | 'p50' | 'p90' | 'p99'
+export type Statistic = 'Sum' | 'Average' | 'Minimum' | 'Maximum' | 'SampleCount' | 'p50' | 'p90' | 'p99'
 
 /** What AWS measures, by what it belongs to. */
 export interface Measured {
-  queue: 'turns' | 'turnsDead' | 'schedulesDead'
-  function: 'chat' | 'api' | 'persist' | 'maintain' | 'migrate' | 'rotate'
+  queue: 'turns' | 'turnsDead' | 'jobsDead' | 'schedulesDead'
+  function: 'chat' | 'api' | 'persist' | 'maintain' | 'archive' | 'jobs' | 'migrate' | 'rotate'
   database: 'writer'
   distribution: 'site'
 }
@@ -71,7 +71,7 @@ type AwsMetric = keyof typeof awsMetrics
 /** Their dimension is `service`, alone. */
 export interface OwnSeries {
   metric: Metric
-  by: 'chat' | 'api' | 'persist' | 'maintain'
+  by: 'chat' | 'api' | 'persist' | 'maintain' | 'archive'
 }
 export type AwsSeries = {
   [Name in AwsMetric]: { aws: Name; of: Measured[(typeof awsMetrics)[Name]['of']] }
@@ -84,4 +84,37 @@ export interface Calculated {
   expression: string
   of: Record<string, Series>
   label: string
+}
+
+/** What CloudWatch knows things by, which only a deployment tells. */
+export interface MeasuredNames {
+  /** METRICS_NAMESPACE of the functions. */
+  namespace: string
+  queue: (which: Measured['queue']) => string
+  function: (which: Measured['function']) => string
+  database: () => string
+  distribution: () => string
+}
+
+/** Where CloudWatch keeps a series: the same for an alarm, a graph and whoever asks. */
+export function placeOf(
+  series: OwnSeries | AwsSeries,
+  names: MeasuredNames,
+): { namespace: string; metricName: string; dimensions: Record<string, string> } {
+  if ('metric' in series)
+    return {
+      namespace: names.namespace,
+      metricName: series.metric,
+      dimensions: { service: `turnkeep-${series.by}` },
+    }
+  const { namespace, name, of } = awsMetrics[series.aws]
+  return { namespace, metricName: name, dimensions: dimensionsOf[of](names[of](series.of as never)) }
+}
+
+const dimensionsOf: Record<keyof Measured, (name: string) => Record<string, string>> = {
+  queue: (name) => ({ QueueName: name }),
+  function: (name) => ({ FunctionName: name }),
+  // Readers follow the writer's size, and would halve an average.
+  database: (name) => ({ DBClusterIdentifier: name, Role: 'WRITER' }),
+  distribution: (name) => ({ DistributionId: name, Region: 'Global' }),
 }

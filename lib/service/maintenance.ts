@@ -9,6 +9,8 @@ import { allow } from '../grant.ts'
 import type { ScheduleResource } from '../resources.ts'
 
 const DEAD_LETTER_DAYS = 14
+/** As long as Lambda keeps an invocation that it cannot run. */
+const MAX_EVENT_AGE_SECONDS = 6 * 3600
 
 /**
  * Functions that run by the clock. EventBridge Scheduler hands an invocation over and is done; what it could not hand
@@ -46,6 +48,8 @@ export class Maintenance extends Construct {
     role.addToPolicy(allow(['lambda:InvokeFunction'], target.functionArn))
     role.addToPolicy(allow(['sqs:SendMessage'], this.dead.queueArn))
     const period = Duration.seconds(everySeconds)
+    // Later than the next run, nobody needs this one.
+    const maxEventAge = Duration.seconds(Math.min(everySeconds, MAX_EVENT_AGE_SECONDS))
     new scheduler.Schedule(this, name, {
       description: `Turnkeep: ${name}`,
       schedule: scheduler.ScheduleExpression.rate(period),
@@ -53,10 +57,10 @@ export class Maintenance extends Construct {
         // The target's own statements would add every version of the function.
         role: role.withoutPolicyUpdates(),
         retryAttempts: 3,
-        maxEventAge: period,
+        maxEventAge,
         deadLetterQueue: this.dead,
       }),
     })
-    target.configureAsyncInvoke({ retryAttempts: 0, maxEventAge: period })
+    target.configureAsyncInvoke({ retryAttempts: 0, maxEventAge })
   }
 }

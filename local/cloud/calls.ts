@@ -66,11 +66,23 @@ const OBJECT_ACTIONS: Record<string, string> = {
   DELETE: 's3:DeleteObject',
 }
 
-/** Throws for what no function has asked for yet: multipart uploads, copies, deletion of many. */
+/** Multipart uploads are begun, filled and completed as objects are written: there is no action of their own. */
+const UPLOAD_QUERIES = new Set(['x-id', 'uploads', 'uploadId', 'partNumber'])
+
+/** Throws for what no function has asked for yet: copies, deletion of many. */
 export function needsOfBucketCall({ method, bucket, key, query }: BucketCall): Need[] {
+  const resource = `arn:aws:s3:::${bucket}/${key}`
   const action = OBJECT_ACTIONS[method]
-  if (key && action && Object.keys(query).every((name) => name === 'x-id'))
-    return [{ action, resource: `arn:aws:s3:::${bucket}/${key}` }]
+  const names = Object.keys(query).filter((name) => name !== 'x-id')
+  if (key && action && names.length === 0) return [{ action, resource }]
+  if (key && names.every((name) => UPLOAD_QUERIES.has(name))) {
+    if (method === 'DELETE') return [{ action: 's3:AbortMultipartUpload', resource }]
+    if (method === 'POST' || method === 'PUT') return [{ action: 's3:PutObject', resource }]
+  }
+  if (key && method === 'DELETE' && names.join() === 'versionId')
+    return [{ action: 's3:DeleteObjectVersion', resource }]
+  if (!key && 'versions' in query)
+    return [{ action: 's3:ListBucketVersions', resource: `arn:aws:s3:::${bucket}` }]
   if (!key && method === 'HEAD') return [needOfList(bucket)]
   if (!key && query['list-type'] === '2') return [needOfList(bucket, { 's3:prefix': query.prefix ?? '' })]
   throw new Error(

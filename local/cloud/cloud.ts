@@ -124,6 +124,7 @@ export async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
       [SECRETS.app]: () => JSON.stringify({ username: FIRST_LOGIN, password: newPassword() }),
       [SECRETS.resume]: newPassword,
       [SECRETS.origin]: newPassword,
+      [SECRETS.pseudonym]: newPassword,
     },
     rotating: [SECRETS.app],
     file: dataDir && join(dataDir, 'secrets.json'),
@@ -200,6 +201,7 @@ const SECRETS = {
   app: 'turnkeep-app',
   resume: 'turnkeep-resume',
   origin: 'turnkeep-origin',
+  pseudonym: 'turnkeep-pseudonym',
   modelKey: 'turnkeep-model-key',
 }
 /** As the stack makes the app secret; rotation changes it. */
@@ -233,6 +235,7 @@ function environmentOf({
     AWS_ENDPOINT_URL_SECRETS_MANAGER: secrets.url,
     TURNS_QUEUE_URL: fauxqs.queueUrl('turns'),
     TURNS_DEAD_QUEUE_URL: fauxqs.queueUrl('turns-dead'),
+    JOBS_QUEUE_URL: fauxqs.queueUrl('jobs'),
     CONTENT_BUCKET: 'content',
     DATABASE_CLUSTER_ARN: `arn:aws:rds:${REGION}:${ACCOUNT}:cluster:turnkeep`,
     DATABASE_SECRET_ARN: secretArn(SECRETS.app),
@@ -243,6 +246,7 @@ function environmentOf({
     AUTH_JWKS_URL: jwksUrl,
     RESUME_SECRET_ARN: secretArn(SECRETS.resume),
     ORIGIN_SECRET_ARN: secretArn(SECRETS.origin),
+    PSEUDONYM_SECRET_ARN: secretArn(SECRETS.pseudonym),
     OPENAI_BASE_URL: model.baseUrl,
     MODEL_KEY_SECRET_ARN: secretArn(SECRETS.modelKey),
     CHAT_MODEL: model.chatModel,

@@ -26,6 +26,7 @@ export const MAX_SQL_CHARACTERS = 65_536
 export const STATEMENT_TIMEOUT_MS = 45_000
 /** Longer than the SDK keeps an idle socket, so that no request meets one that is being closed. */
 const KEEP_ALIVE_MS = 120_000
+const CLOSE_IDLE_MS = 20
 
 export { MAX_RESPONSE_BYTES, MAX_ROW_BYTES } from './data-api-results.ts'
 
@@ -60,7 +61,10 @@ export async function startDataApi(
     url: `http://${host}:${(server.address() as AddressInfo).port}`,
     async close() {
       server.close()
+      // A connection whose call ends from now on would be kept for its whole time.
+      const closing = setInterval(() => server.closeIdleConnections(), CLOSE_IDLE_MS)
       await once(server, 'close')
+      clearInterval(closing)
     },
   }
 }

@@ -54,8 +54,7 @@ try {
     log: (problem) => console.error(problem),
   })
   const { functionEnvironment, address, uses } = cloud
-  const { TURNS_QUEUE_URL, TURNS_DEAD_QUEUE_URL } = functionEnvironment
-  if (addressFile) writeFileSync(addressFile, JSON.stringify({ TURNS_QUEUE_URL, TURNS_DEAD_QUEUE_URL }))
+  if (addressFile) writeFileSync(addressFile, JSON.stringify(addressesOf(functionEnvironment)))
   void tell({ type: 'listening', functionEnvironment, address, uses })
   await cloud.open()
   void tell({ type: 'ready' })
@@ -65,6 +64,23 @@ try {
     await cloud?.close().catch(() => undefined)
     process.exit(1)
   }
+}
+
+/** By the variables that an operator's commands know them by. */
+function addressesOf(environment: Record<string, string>): Record<string, string | undefined> {
+  const told = [
+    'TURNS_QUEUE_URL',
+    'TURNS_DEAD_QUEUE_URL',
+    'CONTENT_BUCKET',
+    'DATABASE_CLUSTER_ARN',
+    'DATABASE_SECRET_ARN',
+    'DATABASE_NAME',
+    'AWS_ENDPOINT_URL_SQS',
+    'AWS_ENDPOINT_URL_S3',
+    'AWS_ENDPOINT_URL_RDS_DATA',
+    'HOT_STORE',
+  ]
+  return Object.fromEntries(told.map((name) => [name, environment[name]]))
 }
 
 /** A supervisor that has just died hears nothing; `disconnect` follows. */

@@ -5,6 +5,7 @@ import { buildApp, type FauxqsServer } from 'fauxqs'
 import type { Resources } from '../../lib/resources.ts'
 import type { Gate } from './calls.ts'
 import { groupCommits, type Persistence as Writing } from './group-commit.ts'
+import { answerVersions, type ObjectList } from './object-versions.ts'
 import { guard } from './queue-and-bucket-gate.ts'
 
 const REGION = 'us-east-1'
@@ -20,7 +21,7 @@ type QueueStore = {
   inspectQueue: FauxqsServer['inspectQueue']
   shutdown(): void
 }
-type BucketStore = { persistence: unknown; createBucket(name: string): void }
+type BucketStore = ObjectList & { persistence: unknown; createBucket(name: string): void }
 type Persistence = Writing & {
   db: { prepare(sql: string): { run(...values: unknown[]): unknown } }
   load(queues: QueueStore, topics: object, buckets: BucketStore): void
@@ -73,6 +74,7 @@ export async function startQueueAndBucket(
     done()
   })
   if (gate) guard(app, gate, queueArn)
+  answerVersions(app, s3Store)
   // What a request wrote is durable before its answer leaves.
   const writes = persistence && groupCommits(persistence)
   app.addHook('onSend', async () => writes?.committed())

@@ -31,11 +31,13 @@ begin
 end $$;
 
 -- The same for changes: the row is created from the turn when the save has not come yet, so that a change may
--- overtake it. The save finds the row and leaves what was changed alone. False: no such message.
+-- overtake it. The save finds the row, leaves what was changed alone, and does not count it as used again. False: no such
+-- message. Locks are taken in the order of save_messages: whatever follows may touch the message and its session.
 create or replace function turnkeep.ensure_saved(p_company_id text, p_platform text, p_id uuid) returns boolean
 language plpgsql as $$
 declare
   v_message public.chat_messages;
+  v_user_id text;
 begin
   perform 1 from public.chat_messages m
   where m.company_id = p_company_id and m.platform = p_platform and m.id = p_id;
@@ -47,7 +49,13 @@ begin
     return false;
   end if;
   v_message.saved_at := now();
+  perform turnkeep.release_tokens(p_company_id, p_platform, array[p_id]);
   insert into public.chat_messages select v_message.* on conflict (company_id, platform, id) do nothing;
+  if found and v_message.role = 'assistant' then
+    select s.user_id into v_user_id from public.chat_sessions s
+    where s.company_id = p_company_id and s.platform = p_platform and s.id = v_message.session_id for update;
+    perform turnkeep.add_usage(p_company_id, p_platform, jsonb_build_array(turnkeep.usage_of(v_message, v_user_id)));
+  end if;
   return true;
 end $$;
 

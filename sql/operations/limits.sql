@@ -133,7 +133,7 @@ language sql immutable as $$ select greatest(ceil(extract(epoch from p_then - p_
 
 -- Opens a turn, or opens one again where p_request names a target, in the transaction that counts the request. Rows as
 -- from open_turn and reopen_turn, and first of all kind 'limits' with what admit returned; alone where it did not admit,
--- and then nothing was changed. 'lapsed' is not counted: the same request comes again. The checks are of this tenant.
+-- and then nothing was changed. 'lapsed' and 'archived' are not counted: the same request comes again. The checks are of this tenant.
 --
 -- A flood is refused by the look at the start, which locks and writes nothing. The counting comes last: the tenant's row
 -- is locked while the transaction commits and no longer, and no other lock is ever waited for with it in hand.
@@ -167,7 +167,7 @@ begin
       select array_agg(r.kind), array_agg(r.body) into v_kinds, v_bodies
       from turnkeep.open_turn(p_company_id, p_platform, p_request) r;
     end if;
-    if 'lapsed' <> all (v_kinds) then
+    if not v_kinds && array['lapsed', 'archived'] then
       v_limits := turnkeep.admit(p_checks, true);
       if not (v_limits ->> 'admitted')::boolean then
         raise exception using errcode = 'TK002', message = 'rate_limited';

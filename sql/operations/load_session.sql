@@ -1,5 +1,5 @@
 -- Messages from one towards the first question, newest first, as they are: deleted and empty ones, too, since whoever
--- walks over them has to know them. Stops at p_bytes of text.
+-- walks over them has to know them. Stops at p_bytes of text. Raises TK001 archived where one has left.
 create or replace function turnkeep.chain(p_company_id text, p_platform text, p_from uuid, p_count integer, p_bytes integer)
 returns setof public.chat_messages
 language plpgsql stable as $$
@@ -11,7 +11,10 @@ begin
   for step in 1 .. p_count loop
     exit when v_next is null;
     select * into v_message from turnkeep.find_message(p_company_id, p_platform, v_next);
-    exit when not found;
+    if not found then
+      perform turnkeep.refuse_archived(p_company_id, p_platform, v_next);
+      exit;
+    end if;
     v_bytes := v_bytes + octet_length(v_message.content);
     exit when v_bytes > p_bytes;
     return next v_message;
@@ -21,10 +24,11 @@ end $$;
 
 -- What a cache has to know of a session and a thread to open turns in it. p_request: session_id, thread_id, from (a
 -- message that must be there, or null), named (the client named it as the parent), owner, channel and title (for a
--- session that is not there; without an owner none is made), owned_by, count and bytes of messages.
+-- session that is not there; without an owner none is made), owned_by, count (0: nor the newest answer) and bytes of messages.
 -- Rows by kind:
 --   refused  {code, field?, message_id?}: as open_turn would;
 --   lapsed   {message_id}: a turn that was opened here has lost its writer;
+--   archived {wanted, …}: as open_turn says it;
 --   session  {user_id, created, known, message_count, newest_id, newest_at (ms)}, followed by
 --   message  the newest answer and what leads to it, and the same of the message that must be there, if it is.
 create or replace function turnkeep.load_session(p_company_id text, p_platform text, p_request jsonb)
@@ -40,13 +44,15 @@ declare
   v_bytes integer := (p_request ->> 'bytes')::integer;
   v_session public.chat_sessions;
   v_newest public.chat_messages;
+  v_messages public.chat_messages[];
   v_busy public.chat_turns;
   v_created boolean := false;
+  v_detail text;
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
   select * into v_session from public.chat_sessions s
   where s.company_id = p_company_id and s.platform = p_platform and s.id = v_session_id;
-  if not found and p_request ->> 'owner' is not null then
+  if not found and p_request ->> 'owner' is not null and not turnkeep.is_erased_session(p_company_id, p_platform, v_session_id) then
     begin
       insert into public.chat_sessions (id, company_id, platform, user_id, channel, title)
       values (v_session_id, p_company_id, p_platform, p_request ->> 'owner', p_request ->> 'channel', p_request ->> 'title')
@@ -90,18 +96,30 @@ begin
     return;
   end if;
 
-  select * into v_newest from turnkeep.newest_answer(p_company_id, p_platform, v_session_id, v_thread_id);
+  begin
+    if v_count > 0 then
+      select * into v_newest from turnkeep.newest_answer(p_company_id, p_platform, v_session_id, v_thread_id);
+    end if;
+    v_messages := array(
+      select m from turnkeep.chain(p_company_id, p_platform, v_newest.id, v_count, v_bytes) m);
+    if v_from is distinct from v_newest.id and not exists (
+      select 1 from public.archived_messages a
+      where a.company_id = p_company_id and a.platform = p_platform and a.id = v_from and a.session_id <> v_session_id
+    ) then
+      v_messages := v_messages || array(
+        select m from turnkeep.chain(p_company_id, p_platform, v_from, v_count, v_bytes) m
+        where m.session_id = v_session_id and m.thread_id = v_thread_id);
+    end if;
+  exception when sqlstate 'TK001' then
+    get stacked diagnostics v_detail = pg_exception_detail;
+    return query select 'archived', v_detail::jsonb || jsonb_build_object('wanted', v_count);
+    return;
+  end;
   return query select 'session', jsonb_build_object(
     'user_id', v_session.user_id, 'created', v_created, 'known', not v_created and v_session.expires_at > now(),
     'message_count', v_session.message_count, 'newest_id', v_newest.id,
     'newest_at', floor(extract(epoch from v_newest.created_at) * 1000));
-  return query
-    select 'message', to_jsonb(m) from turnkeep.chain(p_company_id, p_platform, v_newest.id, v_count, v_bytes) m;
-  if v_from is distinct from v_newest.id then
-    return query
-      select 'message', to_jsonb(m) from turnkeep.chain(p_company_id, p_platform, v_from, v_count, v_bytes) m
-      where m.session_id = v_session_id and m.thread_id = v_thread_id;
-  end if;
+  return query select 'message', to_jsonb(m) from unnest(v_messages) m;
 end $$;
 
 -- The turn that an idempotency key names, if it is older than a cache remembers.

@@ -1,6 +1,8 @@
 -- Messages of a session in order of (sequence_number, id), saved or not yet, after the given place. Ends early, but
 -- not before one message, when p_bytes of text are reached: one response of the Data API holds 1 MiB.
--- Rows: kind 'session' first (absent: no such session for this caller), then 'message'.
+-- Rows: kind 'session' first (absent: no such session for this caller), then 'message', then 'segment': where those of the
+-- session lie that have left, from that place on (archived.sql; 200: there may be more). Where there are any, deleted
+-- messages are among the rows, without their text, since they hide what the archive holds of them.
 create or replace function turnkeep.list_messages(p_company_id text, p_platform text, p_caller jsonb, p_session_id uuid,
   p_thread_id text, p_descending boolean, p_after_sequence integer, p_after_id uuid, p_limit integer, p_bytes integer)
 returns table (kind text, body jsonb)
@@ -24,7 +26,12 @@ begin
   end if;
   return query select 'session', jsonb_build_object('id', p_session_id);
   for v_message in
-    with unsaved as (
+    with has_left as materialized (
+      select exists (
+        select 1 from public.archive_segments c
+        where c.company_id = p_company_id and c.platform = p_platform and c.session_id = p_session_id and c.state = 'live'
+      ) as any
+    ), unsaved as (
       select (turnkeep.unsaved_message(r.record)).* from public.chat_turns t
       cross join lateral (values
         (t.question_id, t.question), (t.message_id, case when t.state = 'finished' then t.answer end)
@@ -39,7 +46,7 @@ begin
       select * from (
         select m.* from public.chat_messages m
         where m.company_id = p_company_id and m.platform = p_platform and m.session_id = p_session_id
-          and (p_thread_id is null or m.thread_id = p_thread_id) and not m.is_deleted and not p_descending
+          and (p_thread_id is null or m.thread_id = p_thread_id) and (not m.is_deleted or (select h.any from has_left h)) and not p_descending
           and (m.sequence_number, m.id) > (coalesce(p_after_sequence, 0), coalesce(p_after_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
         order by m.sequence_number, m.id limit p_limit
       ) ascending
@@ -47,7 +54,7 @@ begin
       select * from (
         select m.* from public.chat_messages m
         where m.company_id = p_company_id and m.platform = p_platform and m.session_id = p_session_id
-          and (p_thread_id is null or m.thread_id = p_thread_id) and not m.is_deleted and p_descending
+          and (p_thread_id is null or m.thread_id = p_thread_id) and (not m.is_deleted or (select h.any from has_left h)) and p_descending
           and (m.sequence_number, m.id) < (coalesce(p_after_sequence, 2147483647), coalesce(p_after_id, '00000000-0000-0000-0000-000000000000'))
         order by m.sequence_number desc, m.id desc limit p_limit
       ) descending
@@ -62,17 +69,33 @@ begin
       case when p_descending then null else p.id end, p.id desc
     limit p_limit
   loop
+    if v_message.is_deleted then
+      v_message.content := '';
+      v_message.content_key := null;
+    end if;
     v_bytes := v_bytes + octet_length(v_message.content);
     exit when v_bytes > p_bytes and v_bytes > octet_length(v_message.content);
     return query select 'message', to_jsonb(v_message);
   end loop;
+  -- After the messages: what leaves between the two is seen twice, not never.
+  return query
+    select 'segment', s from turnkeep.segments_from(p_company_id, p_platform, p_session_id, p_descending,
+      case when p_after_sequence is null then case when p_descending then 2147483647 else 0 end
+        when p_after_id is not null then p_after_sequence
+        when p_descending then p_after_sequence - 1 else p_after_sequence + 1 end, null, null) s;
 end $$;
 
--- A message and the right to touch it: true when p_owner (null: anybody) owns its session, which is not purged.
+-- A message, wherever it is, and the right to touch it: true when p_owner (null: anybody) owns its session, which is not
+-- purged.
 create or replace function turnkeep.may_touch(p_company_id text, p_platform text, p_owner text, p_message_id uuid) returns boolean
 language plpgsql stable as $$
 begin
-  perform 1 from turnkeep.find_message(p_company_id, p_platform, p_message_id) m
+  perform 1 from (
+    select m.session_id from turnkeep.find_message(p_company_id, p_platform, p_message_id) m
+    union all
+    select a.session_id from public.archived_messages a
+    where a.company_id = p_company_id and a.platform = p_platform and a.id = p_message_id
+  ) m
   join public.chat_sessions s on s.company_id = p_company_id and s.platform = p_platform and s.id = m.session_id
   where s.deleted_at is null and s.user_id = coalesce(p_owner, s.user_id);
   return found;

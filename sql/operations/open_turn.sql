@@ -1,10 +1,13 @@
--- The newest answer of a thread: what a question follows when it names nothing else.
+-- The newest answer of a thread: what a question follows when it names nothing else. Raises TK001 archived where it has
+-- left, as refuse_archived does, or where one that had left was put back and deleted, and only the archive knows which is
+-- the next: {session_id, thread_id, newest_answer_id}.
 create or replace function turnkeep.newest_answer(p_company_id text, p_platform text, p_session_id uuid, p_thread_id text)
 returns setof public.chat_messages
 language plpgsql stable as $$
 declare
   v_saved public.chat_messages;
   v_recent public.chat_turns;
+  v_left public.archived_threads;
 begin
   select * into v_saved from public.chat_messages m
   where m.company_id = p_company_id and m.platform = p_platform and m.session_id = p_session_id
@@ -18,6 +21,15 @@ begin
       where m.company_id = t.company_id and m.platform = t.platform and m.id = t.message_id
     )
   order by t.opened_at desc, t.message_id desc limit 1;
+  select * into v_left from public.archived_threads t
+  where t.company_id = p_company_id and t.platform = p_platform and t.session_id = p_session_id and t.thread_id = p_thread_id
+    and (v_saved.id is null or (t.newest_answer_at, t.newest_answer_id) > (v_saved.created_at, v_saved.id))
+    and (v_recent.message_id is null or t.newest_answer_at > v_recent.opened_at);
+  if found then
+    perform turnkeep.refuse_archived(p_company_id, p_platform, v_left.newest_answer_id);
+    raise exception using errcode = 'TK001', message = 'archived', detail = jsonb_build_object(
+      'session_id', p_session_id, 'thread_id', p_thread_id, 'newest_answer_id', v_left.newest_answer_id)::text;
+  end if;
   if v_recent.message_id is not null and (v_saved.id is null or v_recent.opened_at >= v_saved.created_at) then
     return next turnkeep.unsaved_message(v_recent.answer);
   elsif v_saved.id is not null then
@@ -26,7 +38,8 @@ begin
 end $$;
 
 -- Up to p_count messages, newest first, from p_from towards the first question. Deleted and empty ones are passed
--- over but followed. Stops at p_bytes, since one response of the Data API holds 1 MiB.
+-- over but followed. Stops at p_bytes, since one response of the Data API holds 1 MiB. Raises TK001 archived where one
+-- has left.
 create or replace function turnkeep.history(p_company_id text, p_platform text, p_from uuid, p_count integer, p_bytes integer)
 returns setof public.chat_messages
 language plpgsql stable as $$
@@ -40,7 +53,10 @@ begin
   while v_next is not null and v_left > 0 and v_steps < p_count * 4 loop
     v_steps := v_steps + 1;
     select * into v_message from turnkeep.find_message(p_company_id, p_platform, v_next);
-    exit when not found;
+    if not found then
+      perform turnkeep.refuse_archived(p_company_id, p_platform, v_next);
+      exit;
+    end if;
     v_next := v_message.parent_message_id;
     continue when v_message.is_deleted or (v_message.content = '' and v_message.content_key is null);
     v_bytes := v_bytes + octet_length(v_message.content);
@@ -51,18 +67,22 @@ begin
 end $$;
 
 -- Opens a turn: the one conditional write before any other effect. In this order it
---   claims the idempotency key, finds or makes the session, takes the thread, and places the question.
+--   claims the idempotency key, finds or makes the session, takes the thread, places the question, and holds what the
+--   turn may use against the token budgets.
 -- Rows come back by kind:
 --   turn     {session_id, created, known (it was there, and not expired), epoch, question, answer_sequence_number, opened_at}, followed by
 --   settings what the tenant has set, where it has set something, and
 --   history  the messages before the question, newest first, as many as the tenant wants;
 --   claimed  {body_matches, session_id, user_message_id, message_id}: the key names a turn already;
 --   lapsed   {message_id}: a turn in the way has lost its writer; rescue it and come again. Nothing was changed;
+--   archived {wanted, …}: a message that is needed has left (archived.sql); put it back, with as many as are wanted of those
+--            before it, and come again. Nothing was changed;
 --   refused  {code, field?, message_id?}: nothing was changed.
 -- p_request: session_id (of the session or for a new one), session_exists (the client named it), owner (the user a
 --   new session belongs to), owned_by (null, or the only user whose session will do), asker ({user_id, role}, who is
 --   recorded where the session is another user's), caller (whose keys these are), key and body_hash (or null), thread_id, channel, title, message_id, question (a message record without
---   position), parent_message_id (absent: the newest answer), lease_seconds, history_count, history_bytes.
+--   position), parent_message_id (absent: the newest answer), lease_seconds, history_count, history_bytes, spending (as
+--   turnkeep.reserve_tokens takes it; absent: no budget is asked).
 create or replace function turnkeep.open_turn(p_company_id text, p_platform text, p_request jsonb)
 returns table (kind text, body jsonb)
 language plpgsql as $$
@@ -83,6 +103,7 @@ declare
   v_code text;
   v_detail text;
   v_settings jsonb;
+  v_history public.chat_messages[];
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
 
@@ -107,6 +128,9 @@ begin
     select * into v_session from public.chat_sessions s
     where s.company_id = p_company_id and s.platform = p_platform and s.id = v_session_id for update;
     if not found then
+      if turnkeep.is_erased_session(p_company_id, p_platform, v_session_id) then
+        raise exception using errcode = 'TK001', message = 'not_found', detail = '{}';
+      end if;
       insert into public.tenants (company_id, platform) values (p_company_id, p_platform) on conflict do nothing;
       insert into public.chat_sessions (id, company_id, platform, user_id, channel, title)
       values (v_session_id, p_company_id, p_platform, p_request ->> 'owner', p_request ->> 'channel', p_request ->> 'title')
@@ -143,7 +167,10 @@ begin
       select * into v_parent from turnkeep.newest_answer(p_company_id, p_platform, v_session_id, v_thread_id);
     elsif v_parent_id is not null then
       select * into v_parent from turnkeep.find_message(p_company_id, p_platform, v_parent_id);
-      if not found or v_parent.session_id <> v_session_id or v_parent.thread_id <> v_thread_id
+      if not found then
+        perform turnkeep.refuse_archived(p_company_id, p_platform, v_parent_id, v_session_id);
+      end if;
+      if v_parent.id is null or v_parent.session_id <> v_session_id or v_parent.thread_id <> v_thread_id
         or v_parent.role <> 'assistant' or v_parent.is_deleted then
         raise exception using errcode = 'TK001', message = 'invalid_request', detail = '{"field": "parentMessageId"}';
       end if;
@@ -163,8 +190,20 @@ begin
     set last_active_at = v_now, expires_at = v_now + interval '24 hours', is_active = true,
       message_count = s.message_count + 1, title = coalesce(s.title, p_request ->> 'title')
     where s.company_id = p_company_id and s.platform = p_platform and s.id = v_session_id;
+
+    v_settings := turnkeep.settings_of(p_company_id, p_platform);
+    v_history := array(select m from turnkeep.history(p_company_id, p_platform, v_parent.id,
+      coalesce((v_settings ->> 'historyMessages')::integer, (p_request ->> 'history_count')::integer),
+      (p_request ->> 'history_bytes')::integer) m);
+    perform turnkeep.reserve_tokens(p_company_id, p_platform, v_message_id, (v_question ->> 'token_count')::bigint, v_history,
+      v_settings, p_request -> 'spending');
   exception when sqlstate 'TK001' then
     get stacked diagnostics v_code = message_text, v_detail = pg_exception_detail;
+    if v_code = 'archived' then
+      return query select v_code, v_detail::jsonb || jsonb_build_object('wanted',
+        coalesce((turnkeep.settings_of(p_company_id, p_platform) ->> 'historyMessages')::integer, (p_request ->> 'history_count')::integer));
+      return;
+    end if;
     return query select case v_code when 'lapsed' then 'lapsed' else 'refused' end,
       v_detail::jsonb || jsonb_build_object('code', v_code);
     return;
@@ -174,12 +213,9 @@ begin
     perform turnkeep.audit_other(p_company_id, p_platform, p_request -> 'asker', 'question.asked', v_session.user_id,
       v_session_id, (v_question ->> 'id')::uuid);
   end if;
-  v_settings := turnkeep.settings_of(p_company_id, p_platform);
   return query select 'turn', jsonb_build_object(
     'session_id', v_session_id, 'created', v_created, 'known', not v_created and v_session.expires_at > v_now, 'epoch', 1, 'question', v_question,
     'answer_sequence_number', v_position + 1, 'opened_at', v_now);
   return query select 'settings', v_settings where v_settings <> '{}';
-  return query select 'history', to_jsonb(m) from turnkeep.history(
-    p_company_id, p_platform, v_parent.id,
-    coalesce((v_settings ->> 'historyMessages')::integer, (p_request ->> 'history_count')::integer), (p_request ->> 'history_bytes')::integer) m;
+  return query select 'history', to_jsonb(m) from unnest(v_history) m;
 end $$;

@@ -42,7 +42,9 @@ begin
   select * into v_turn from public.chat_turns t
   where t.company_id = p_company_id and t.platform = p_platform and t.message_id = p_message_id;
   if v_turn.state = 'running' then -- A repeated close must not count its answer twice.
-    update public.chat_turns t set state = 'closing', answer = p_answer
+    update public.chat_turns t
+    set state = 'closing', answer = p_answer,
+      tokens = case when t.tokens is not null then turnkeep.tokens_of_answer(p_answer) end -- known by now
     where t.company_id = p_company_id and t.platform = p_platform and t.message_id = p_message_id;
     update public.chat_sessions s
     set last_active_at = clock_timestamp(), expires_at = clock_timestamp() + interval '24 hours',
@@ -177,7 +179,7 @@ begin
 end $$;
 
 -- A turn by its messages, for a request that is repeated after its log is gone: kind 'question' and 'answer' with
--- their messages, 'session' with {message_count}.
+-- their messages, 'session' with {message_count}; 'archived' for each that has left (archived.sql).
 create or replace function turnkeep.read_turn(p_company_id text, p_platform text, p_question_id uuid, p_answer_id uuid)
 returns table (kind text, body jsonb)
 language plpgsql stable as $$
@@ -186,6 +188,10 @@ begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
   return query select 'question', to_jsonb(m) from turnkeep.find_message(p_company_id, p_platform, p_question_id) m;
   return query select 'answer', to_jsonb(m) from turnkeep.find_message(p_company_id, p_platform, p_answer_id) m;
+  return query
+    select 'archived', a || '{"wanted": 1}' from (select distinct i.id from unnest(array[p_question_id, p_answer_id]) i (id)) w,
+      turnkeep.archived_message(p_company_id, p_platform, w.id) a
+    where a is not null;
   return query
     select 'session', jsonb_build_object('message_count', s.message_count)
     from turnkeep.find_message(p_company_id, p_platform, p_question_id) m

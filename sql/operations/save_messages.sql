@@ -14,6 +14,7 @@ create or replace function turnkeep.sweep_turns(p_company_id text, p_platform te
 language plpgsql as $$
 declare
   v_old uuid[];
+  v_left uuid[];
 begin
   v_old := array(
     select t.message_id from public.chat_turns t
@@ -36,22 +37,43 @@ end $$;
 -- Saves a batch of message records of any tenants in one statement. Repeating it, in any order and any split,
 -- leaves the same rows: a message that is there is touched only by a better version of itself, and what people
 -- have changed since (feedback, deletion, business fields) is never among the columns written here. What a record asks
--- for in on_save is done when its message is new: see MessageRecord in lambdas/protocol.ts. Returns how many records
--- there were.
+-- for in on_save is done when its message is new: see MessageRecord in lambdas/protocol.ts. What an answer used is counted
+-- when it is new, and its turn holds nothing against the budgets any more. What was erased, and what has left for the archive,
+-- is passed over. Returns how many records there were.
+--
+-- Locks are taken in the order turns, messages, sessions, usage; whatever takes several of these keeps to it.
 create or replace function turnkeep.save_messages(p_records jsonb) returns integer
 language plpgsql as $$
 declare
   v_tenant record;
   v_new uuid[];
+  v_old uuid[];
+  v_left uuid[];
   v_counted jsonb;
+  v_answers jsonb;
+  v_usage jsonb := '[]';
 begin
   -- Row-level security holds here too: one tenant at a time is set and can be written.
   for v_tenant in
     select r ->> 'company_id' as company_id, r ->> 'platform' as platform, jsonb_agg(r) as records,
-      jsonb_agg(r - '{content,metadata,sources}'::text[]) filter (where r ? 'on_save') as asking
-    from jsonb_array_elements(p_records) r group by 1, 2 order by 1, 2
+      jsonb_agg(r - '{content,metadata,sources}'::text[]) filter (where r ? 'on_save') as asking,
+      array_agg((r ->> 'id')::uuid) filter (where r ->> 'role' = 'assistant') as answers,
+      array_agg((r ->> 'id')::uuid) filter (where (r ->> 'created_at')::timestamptz <= now() - interval '12 hours') as old,
+      jsonb_object_agg(r ->> 'session_id', r -> 'user_id') as owners
+    from jsonb_array_elements(turnkeep.without_erased(p_records)) r group by 1, 2 order by 1, 2
   loop
     perform turnkeep.set_tenant(v_tenant.company_id, v_tenant.platform);
+    perform turnkeep.release_tokens(v_tenant.company_id, v_tenant.platform, v_tenant.answers);
+
+    -- What has left for the archive stays there: a record that comes once more would bring back an old version. Nothing
+    -- that is younger than a day leaves.
+    v_left := array(
+      select a.id from public.archived_messages a
+      where a.company_id = v_tenant.company_id and a.platform = v_tenant.platform and a.id = any (v_tenant.old) and not exists (
+        select 1 from public.chat_messages m
+        where m.company_id = v_tenant.company_id and m.platform = v_tenant.platform and m.id = a.id
+      )
+    );
 
     with written as (insert into public.chat_messages as saved (id, company_id, platform, session_id, thread_id, role, content, content_key,
       token_count, response_time_ms, model, status, sources, metadata, parent_message_id, sequence_number, created_at)
@@ -60,6 +82,7 @@ begin
       r.content_key, r.token_count, r.response_time_ms, r.model, r.status, r.sources, r.metadata, r.parent_message_id,
       r.sequence_number, r.created_at
     from jsonb_populate_recordset(null::public.chat_messages, v_tenant.records) r
+    where r.id <> all (v_left)
     order by r.id, turnkeep.version_rank(r.status, r.content, r.content_key) desc
     on conflict (company_id, platform, id) do update
     set content = excluded.content, content_key = excluded.content_key, token_count = excluded.token_count,
@@ -67,8 +90,18 @@ begin
       sources = excluded.sources, metadata = excluded.metadata, updated_at = now()
     where turnkeep.version_rank(excluded.status, excluded.content, excluded.content_key)
       > turnkeep.version_rank(saved.status, saved.content, saved.content_key)
-    returning saved.id, saved.xmax = 0 as is_new) -- Zero: nothing was there to be locked.
-    select array_agg(w.id) filter (where w.is_new) into v_new from written w;
+    returning saved as message, saved.xmax = 0 as is_new) -- Zero: nothing was there to be locked.
+    select array_agg((w.message).id), jsonb_agg(turnkeep.usage_of(w.message, v_tenant.owners ->> (w.message).session_id::text))
+      filter (where (w.message).role = 'assistant'),
+      array_agg((w.message).id) filter (where (w.message).created_at <= now() - interval '12 hours')
+    into v_new, v_answers, v_old from written w where w.is_new;
+    -- One may have left while this waited for its row. The batch comes again, as after any conflict.
+    if v_old is not null and exists (
+      select 1 from public.archived_messages a
+      where a.company_id = v_tenant.company_id and a.platform = v_tenant.platform and a.id = any (v_old)
+    ) then
+      raise exception using errcode = '40001', message = 'messages have left meanwhile';
+    end if;
 
     -- How many of the new ones nobody has counted yet, by session.
     select coalesce(jsonb_object_agg(c.session_id, c.messages), '{}') into v_counted from (
@@ -113,6 +146,13 @@ begin
     ) r;
 
     perform turnkeep.sweep_turns(v_tenant.company_id, v_tenant.platform);
+
+    if v_answers is not null then
+      v_usage := v_usage || jsonb_build_object(
+        'company_id', v_tenant.company_id, 'platform', v_tenant.platform, 'answers', v_answers);
+    end if;
   end loop;
+
+  perform turnkeep.add_usage(u ->> 'company_id', u ->> 'platform', u -> 'answers') from jsonb_array_elements(v_usage) u;
   return jsonb_array_length(p_records); -- The Data API cannot return nothing.
 end $$;

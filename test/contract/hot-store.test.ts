@@ -20,6 +20,7 @@ import {
   newTenant,
   opened,
   readAll,
+  readTurn,
   reconverse,
   refused,
   type StartedBackEnd,
@@ -447,7 +448,7 @@ function contract({ name, skip, start }: BackEnd): void {
         await backEnd.save([told.question, told.answer])
         const again = await reconverse(store, { tenant, ownedBy: null, target: told.messageId }, '다시')
         expect(brief(again.question)).toEqual(brief(told.question))
-        const turn = await store.readTurn(tenant, told.question.id, again.messageId)
+        const turn = await readTurn(store, tenant, told.question.id, again.messageId)
         expect(turn?.answer).toMatchObject({ content: '다시', parent_message_id: told.question.id })
       })
 
@@ -768,7 +769,7 @@ function contract({ name, skip, start }: BackEnd): void {
           { id: 0, event: token('반') },
           told.terminal,
         ])
-        const read = await store.readTurn(tenant, request.question.id, request.messageId)
+        const read = await readTurn(store, tenant, request.question.id, request.messageId)
         expect(read?.answer).toMatchObject({ content: '반', status: 'interrupted' })
       })
 
@@ -792,7 +793,7 @@ function contract({ name, skip, start }: BackEnd): void {
           id: 0,
           event: done(turn, request.messageId),
         })
-        const read = await store.readTurn(tenant, request.question.id, request.messageId)
+        const read = await readTurn(store, tenant, request.question.id, request.messageId)
         expect(read?.answer?.content).toBe('온 답')
       })
 
@@ -959,7 +960,7 @@ function contract({ name, skip, start }: BackEnd): void {
           question: { metadata: { attachments: [uuidv7()], 값: '가' }, content: '물음 😀' },
         })
         const turn = await opened(store.openTurn(request))
-        const read = () => store.readTurn(tenant, request.question.id, request.messageId)
+        const read = () => readTurn(store, tenant, request.question.id, request.messageId)
         const first = await read()
         expect(first).toMatchObject({ answer: undefined, sessionMessageCount: 1 })
         expect(columns(first?.question)).toEqual(columns(turn.question))
@@ -990,8 +991,8 @@ function contract({ name, skip, start }: BackEnd): void {
       test('gives nothing for a question that is not there', async () => {
         const tenant = newTenant()
         const told = await converse(store, askIn(tenant))
-        expect(await store.readTurn(tenant, uuidv7(), told.messageId)).toBeUndefined()
-        expect(await store.readTurn(tenant, told.question.id, uuidv7())).toMatchObject({ answer: undefined })
+        expect(await readTurn(store, tenant, uuidv7(), told.messageId)).toBeUndefined()
+        expect(await readTurn(store, tenant, told.question.id, uuidv7())).toMatchObject({ answer: undefined })
       })
 
       test('gives records back that are as large as any', async () => {
@@ -1013,7 +1014,7 @@ function contract({ name, skip, start }: BackEnd): void {
           id: 0,
           event: done(turn, request.messageId),
         })
-        const read = await store.readTurn(tenant, request.question.id, request.messageId)
+        const read = await readTurn(store, tenant, request.question.id, request.messageId)
         expect(columns(read?.question)).toEqual(columns(turn.question))
         expect(columns(read?.answer)).toEqual(columns(answer))
         const next = await opened(store.openTurn(askIn(tenant, { sessionId: request.sessionId })))
@@ -1043,7 +1044,7 @@ function contract({ name, skip, start }: BackEnd): void {
         const ids = [told.messageId, running.messageId, gone.messageId]
         const snapshot = async () => ({
           logs: await Promise.all(ids.map((id) => store.readLog(tenant, null, id, -1))),
-          turn: await store.readTurn(tenant, told.question.id, told.messageId),
+          turn: await readTurn(store, tenant, told.question.id, told.messageId),
           running: (await store.unfinished(ids.map((messageId) => ({ ...tenant, messageId }))))
             .map(({ messageId }) => messageId)
             .sort(),
@@ -1065,7 +1066,7 @@ function contract({ name, skip, start }: BackEnd): void {
               ),
             ).toMatchObject({ code: 'not_found' })
           }
-          expect(await store.readTurn(stranger, told.question.id, told.messageId)).toBeUndefined()
+          expect(await readTurn(store, stranger, told.question.id, told.messageId)).toBeUndefined()
           expect(await store.unfinished(ids.map((messageId) => ({ ...stranger, messageId })))).toEqual([])
           expect(
             await refused(store.openTurn(askIn(stranger, { sessionId: running.sessionId }))),
@@ -1130,7 +1131,7 @@ function contract({ name, skip, start }: BackEnd): void {
             terminal,
           ])
         const [first] = told
-        const read = await store.readTurn(tenant, first?.question.id ?? '', first?.messageId ?? '')
+        const read = await readTurn(store, tenant, first?.question.id ?? '', first?.messageId ?? '')
         expect(read?.sessionMessageCount).toBe(62)
       })
 

@@ -1,6 +1,7 @@
 /** What the hot store on Valkey does beyond the contract: what it keeps, for how long, and what it asks Postgres. */
+import { randomBytes } from 'node:crypto'
 import { v7 as uuidv7 } from 'uuid'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import { CodedError, type MessageRecord, type Tenant } from '../../lambdas/protocol.ts'
 import type { TurnRequest } from '../../lambdas/services/hot-store.ts'
 import type { SessionSource } from '../../lambdas/services/postgres-session-source.ts'
@@ -12,6 +13,7 @@ import {
   leaseOf,
   newTenant,
   opened,
+  readAll,
   refused,
   tell,
   token,
@@ -44,6 +46,7 @@ describeWithRedis('the hot store on Valkey', () => {
     findClaim: away,
     findMessage: away,
     settings: away,
+    tokensUsed: away,
     save: async (records) => {
       saved.push(...records)
     },
@@ -119,6 +122,23 @@ describeWithRedis('the hot store on Valkey', () => {
     expect(await redis.nodes[0].admin('LLEN', order)).toBe(20)
   })
 
+  test('a log of 5 MB is read page by page, as it was written', async () => {
+    const [tenant, store] = [newTenant(), open()]
+    const request = fresh(tenant)
+    const turn = await opened(store.openTurn(request))
+    // Bytes of chance, which do not become smaller.
+    const events = Array.from({ length: 1_400 }, () => token(randomBytes(2_800).toString('base64')))
+    for (let first = 0; first < events.length; first += 100)
+      await store.append(leaseOf(tenant, request.messageId), [
+        { first, events: events.slice(first, first + 100) },
+      ])
+    expect(Buffer.byteLength(JSON.stringify(events))).toBeGreaterThan(5_000_000)
+    const read = await readAll(open(), tenant, request.messageId)
+    expect(read.events.map(({ event }) => event)).toEqual(events)
+    expect(read.pages).toBeGreaterThan(10)
+    await tell(store, tenant, turn, request.messageId, '')
+  })
+
   test('a turn that was forgotten is unavailable to its writer, and taken over for others', async () => {
     const [tenant, store] = [newTenant(), open()]
     const request = fresh(tenant)
@@ -153,6 +173,17 @@ describeWithRedis('the hot store on Valkey', () => {
     const elsewhere = { ...told.answer, id: uuidv7(), created_at: new Date(Date.now() + 1_000).toISOString() }
     await store.saved([elsewhere])
     expect(await refused(next())).toMatchObject({ code: 'unavailable' })
+  })
+
+  test('a tenant’s change is known to every instance as soon as what it remembers is some seconds old', async () => {
+    const [tenant, changing, other] = [newTenant(), open(), open()]
+    const promptNow = async () => (await opened(other.openTurn(fresh(tenant)))).settings.systemPrompt
+    for (const systemPrompt of ['첫째', '둘째']) {
+      await changing.tenantChanged(tenant, { systemPrompt })
+      vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 11_000 })
+      expect(await promptNow()).toBe(systemPrompt)
+    }
+    vi.useRealTimers()
   })
 
   test('answers by the tenant’s settings, and by the last it knows while Postgres is away', async () => {

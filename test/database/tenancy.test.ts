@@ -27,6 +27,13 @@ onBothEngines('a tenant', (engine) => {
   const running = uuidv7()
   let question: MessageRecord
   let answer: MessageRecord
+  /** A message that has left for the archive, the only one of its thread, and the segment that it lies in. */
+  const [left, segmentId] = [uuidv7(), uuidv7()]
+  const exportId = uuidv7()
+  const erasureId = uuidv7()
+  const gone = record({ user_id: 'gone' })
+  /** As the steps of an erasure say whose it is. */
+  const erasing = [{ uuid: erasureId }, { jsonb: ['u1', 'gone'] }, { timestamptz: '2100-01-01 00:00:00' }]
 
   beforeAll(async () => {
     database = await startTestDatabase(engine, 'tenancy')
@@ -52,6 +59,29 @@ onBothEngines('a tenant', (engine) => {
       { integer: null },
     ])
     await database.app.callFor(ACME, 'get_session', [ADMIN, { uuid: sessionId }])
+    for (const insert of [
+      `archive_segments values ('acme', 'web', '${sessionId}', '${segmentId}', 'archive/secret', 0, 1, 1, 1, 1, 1, '', 'live', now())`,
+      `archived_messages values ('acme', 'web', '${left}', '${segmentId}', '${sessionId}')`,
+      `archived_threads values ('acme', 'web', '${sessionId}', 'left', '${left}', now())`,
+      `archive_objects (company_id, platform, key, state, upload_id, schema_version, created_at) values
+        ('acme', 'web', 'archive/secret', 'complete', null, 1, now()),
+        ('acme', 'web', 'archive/begun', 'writing', 'upload', 1, now() - interval '2 hours')`,
+    ])
+      await database.inTenant('acme', `insert into ${insert}`)
+    await database.app.callFor(ACME, 'request_export', [ADMIN, { text: 'u1' }, { uuid: exportId }])
+    await database.app.call('save_messages', [{ jsonb: [gone] }])
+    await database.app.callFor(ACME, 'request_erasure', [
+      ADMIN,
+      { text: 'gone' },
+      { jsonb: ['gone'] },
+      { uuid: erasureId },
+    ])
+    await database.app.callFor(ACME, 'mark_erased_sessions', [
+      { uuid: erasureId },
+      { jsonb: ['gone'] },
+      { timestamptz: '2100-01-01 00:00:00' },
+      { integer: 9 },
+    ])
   })
   afterAll(() => database.close())
 
@@ -86,8 +116,15 @@ onBothEngines('a tenant', (engine) => {
          (select jsonb_agg(e order by first_event_id) from chat_reply_events e) as events,
          (select jsonb_agg(k) from idempotency_keys k) as keys,
          (select jsonb_agg(l order by l.kind, l.key) from rate_limits l) as limits,
+         (select jsonb_agg(s) from archive_segments s) as segments,
+         (select jsonb_agg(m) from archived_messages m) as archived,
+         (select jsonb_agg(t) from archived_threads t) as archived_threads,
          (select jsonb_agg(s) from tenant_settings s) as settings,
-         (select jsonb_agg(a order by a.at, a.id) from audit_log a) as audit`,
+         (select jsonb_agg(a order by a.at, a.id) from audit_log a) as audit,
+         (select jsonb_agg(u order by u.user_id) from usage_daily u) as usage,
+         (select jsonb_agg(j order by j.id) from user_jobs j) as jobs,
+         (select jsonb_agg(e) from erasures e) as erasures,
+         (select jsonb_agg(e) from erased_sessions e) as erased`,
     )
     for (const rows of Object.values(all ?? {})) expect(rows).not.toBeNull()
     return all
@@ -95,6 +132,18 @@ onBothEngines('a tenant', (engine) => {
 
   // Each operation, with arguments that name the other tenant's data, and what a stranger gets.
   const attempts: Record<string, () => { args: Argument[]; gets: unknown[] }> = {
+    adopt_archive_object: () => ({
+      args: [
+        { text: 'archive/secret' },
+        { jsonb: { schema_version: 1, messages: 0, segments: 0, bytes: 0 } },
+        { jsonb: [] },
+      ],
+      gets: [{ adopt_archive_object: true }],
+    }),
+    archivable_messages: () => ({
+      args: [{ jsonb: { after_days: 0, above_messages: 0, sessions: 9, bytes: 100_000 } }],
+      gets: [],
+    }),
     append_events: () => ({
       args: [
         { uuid: running },
@@ -112,18 +161,107 @@ onBothEngines('a tenant', (engine) => {
       args: [{ uuid: running }, { integer: 1 }, { 'double precision': 1 }, { jsonb: [] }, { jsonb: answer }],
       gets: [{ close_turn: null }],
     }),
+    complete_archive_object: () => ({
+      args: [{ text: 'archive/begun' }, { jsonb: { messages: 1, segments: 1, bytes: 1, sha256: '' } }],
+      gets: [{ complete_archive_object: false }],
+    }),
     delete_message: () => ({
       args: [ADMIN, { uuid: answer.id }],
       gets: [{ delete_message: false }],
+    }),
+    drop_dead_objects: () => ({ args: [{ integer: 9 }], gets: [] }),
+    drop_writing_objects: () => ({ args: [{ integer: 9 }], gets: [] }),
+    erase_exports: () => ({ args: [...erasing, { jsonb: [exportId] }], gets: [] }),
+    erase_next: () => ({
+      args: [
+        { uuid: erasureId },
+        { jsonb: { messages: [gone.id], archived: [gone.id], sessions: [gone.session_id] } },
+        { integer: 9 },
+      ],
+      gets: [],
+    }),
+    erase_user_rows: () => ({ args: [...erasing, { integer: 9 }], gets: [{ erase_user_rows: 0 }] }),
+    export_sessions: () => ({
+      args: [{ jsonb: ['u1'] }, { uuid: '00000000-0000-0000-0000-000000000000' }, { integer: 9 }],
+      gets: [],
+    }),
+    export_usage: () => ({ args: [{ jsonb: ['u1'] }, { jsonb: null }, { integer: 9 }], gets: [] }),
+    get_user_job: () => ({ args: [ADMIN, { text: 'export' }, { uuid: exportId }], gets: [] }),
+    mark_erased_sessions: () => ({ args: [...erasing, { integer: 9 }], gets: [] }),
+    next_erased_object: () => ({ args: [{ uuid: erasureId }], gets: [{ next_erased_object: null }] }),
+    note_erased: () => ({
+      args: [{ uuid: erasureId }, { jsonb: { sessions: 9 } }],
+      gets: [{ note_erased: true }],
+    }),
+    note_archive_upload: () => ({
+      args: [{ text: 'archive/begun' }, { text: 'stolen' }],
+      gets: [{ note_archive_upload: false }],
+    }),
+    note_user_job: () => ({
+      args: [{ uuid: exportId }, { integer: 0 }, { jsonb: { shown: 9 } }, { text: 'done' }],
+      gets: [{ note_user_job: false }],
+    }),
+    object_segments: () => ({ args: [{ text: 'archive/a' }, { integer: 0 }, { integer: 9 }], gets: [] }),
+    read_user: () => ({
+      args: [{ jsonb: { user_id: 'u1', role: 'user' } }, { text: 'u1' }],
+      gets: [{ kind: 'counts', body: '{"messages": 0, "sessions": 0}' }],
+    }),
+    drop_overdue_object: () => ({ args: [{ text: 'archive/a' }], gets: [{ drop_overdue_object: 0 }] }),
+    hide_users: () => ({
+      args: [{ jsonb: [{ user_id: 'u1', pseudonym: 'anon_' }] }, { integer: 9 }],
+      gets: [{ hide_users: 0 }],
+    }),
+    mark_overdue_sessions: () => ({ args: [{ integer: 9 }], gets: [{ deleted: 0, expired: 0 }] }),
+    overdue_messages: () => ({ args: [{ integer: 9 }], gets: [] }),
+    overdue_object: () => ({ args: [], gets: [{ overdue_object: null }] }),
+    remove_expired: () => ({ args: [{ integer: 9 }], gets: [{ audit_lines: 0, tombstones: 0 }] }),
+    remove_overdue_messages: () => ({
+      args: [{ jsonb: [answer.id] }],
+      gets: [{ remove_overdue_messages: 0 }],
+    }),
+    retention_due: () => ({
+      args: [],
+      gets: ['deletedSessions', 'overdueSessions', 'archiveObjects', 'usersToHide', 'auditLines'].map(
+        (kind) => ({ kind, rows: 0 }),
+      ),
+    }),
+    users_to_hide: () => ({ args: [{ integer: 9 }], gets: [] }),
+    running_in_erased: () => ({ args: [{ uuid: erasureId }, { integer: 9 }], gets: [] }),
+    start_user_job: () => ({ args: [{ uuid: exportId }], gets: [] }),
+    switch_segments: () => ({
+      args: [
+        { text: 'archive/secret' },
+        {
+          jsonb: [
+            {
+              id: segmentId,
+              session_id: sessionId,
+              byte_offset: 0,
+              last_active_at: null,
+              messages: [[answer.id, answer.created_at]],
+            },
+          ],
+        },
+      ],
+      gets: [],
+    }),
+    switch_object: () => ({
+      args: [{ uuid: erasureId }, { text: 'archive/a' }, { jsonb: null }, { jsonb: [] }, { jsonb: [] }],
+      gets: [{ switch_object: false }],
     }),
     end_session: () => ({
       args: [ADMIN, { uuid: sessionId }, { boolean: true }],
       gets: [{ end_session: false }],
     }),
+    find_archived: () => ({ args: [ADMIN, { uuid: left }], gets: [] }),
     find_key: () => ({ args: [{ text: 'u1' }, { text: 'k' }], gets: [] }),
     finish_turn: () => ({
       args: [{ uuid: running }, { integer: 1 }, { integer: 9 }, { jsonb: {} }],
       gets: [{ finish_turn: false }],
+    }),
+    forget_archive_object: () => ({
+      args: [{ text: 'archive/begun' }],
+      gets: [{ forget_archive_object: false }],
     }),
     get_session: () => ({ args: [ADMIN, { uuid: sessionId }], gets: [] }),
     get_tenant: () => ({ args: [], gets: [] }),
@@ -146,6 +284,10 @@ onBothEngines('a tenant', (engine) => {
         { integer: 100 },
         { integer: 100_000 },
       ],
+      gets: [],
+    }),
+    list_segments: () => ({
+      args: [{ uuid: sessionId }, { boolean: false }, { integer: 0 }, { integer: null }, { uuid: null }],
       gets: [],
     }),
     list_sessions: () => ({
@@ -175,9 +317,19 @@ onBothEngines('a tenant', (engine) => {
       ],
       gets: [{ kind: 'refused', body: expect.stringContaining('not_found') }],
     }),
+    restore_messages: () => ({ args: [{ text: '[]' }], gets: [] }),
     read_reply: () => ({
       args: [{ text: null }, { uuid: running }, { integer: -1 }, { integer: 100_000 }],
       gets: [],
+    }),
+    read_usage: () => ({
+      args: [
+        { jsonb: { user_id: 'u1', role: 'user' } },
+        { text: 'u1' },
+        { jsonb: { from: '2000-01-01', to: '2100-01-01', by: 'day', limit: 9 } },
+        { jsonb: [] },
+      ],
+      gets: [{ kind: 'total', body: expect.stringContaining('"turns": 0') }],
     }),
     read_turn: () => ({ args: [{ uuid: question.id }, { uuid: answer.id }], gets: [] }),
     reopen_turn: () => ({
@@ -195,44 +347,89 @@ onBothEngines('a tenant', (engine) => {
       gets: [{ kind: 'refused', body: expect.stringContaining('not_found') }],
     }),
     request_stop: () => ({ args: [{ text: null }, { uuid: running }], gets: [] }),
+    settle_archive: () => ({
+      args: [{ integer: 1 }, { integer: 9 }],
+      gets: [{ expired: 0, oldest_seconds: null, due_seconds: 86_400 }],
+    }),
+    settle_archived_thread: () => ({
+      args: [{ uuid: sessionId }, { text: 'left' }, { uuid: left }, { jsonb: [] }],
+      gets: [{ settle_archived_thread: false }],
+    }),
+    thaw_messages: () => ({
+      args: [{ text: JSON.stringify([{ segment_id: segmentId, row: { ...answer, id: left } }]) }],
+      gets: [{ thaw_messages: 0 }],
+    }),
     take_over_turn: () => ({ args: [{ uuid: running }, { 'double precision': 1 }], gets: [] }),
+    tokens_used: () => ({
+      args: [{ text: 'u1' }, { timestamptz: answer.created_at }],
+      gets: [{ user_day: 0, user_month: 0, tenant_day: 0, tenant_month: 0 }],
+    }),
   }
   // These take no tenant as an argument of a stranger, make something new, or are parts of others; tried below. Those
   // of logins concern no tenant: logins.test.ts.
   const others = [
+    'add_usage',
     'admit',
+    'archived_message',
     'audit',
     'audit_other',
     'audit_reply',
+    'begin_archive_object',
+    'budgets_of',
     'chain',
     'change_other_login',
     'change_tenant',
+    'context_tokens',
+    'count_erased',
+    'count_in',
     'count_users',
     'create_session',
     'ensure_saved',
+    'estimate_tokens',
     'find_message',
+    'has_data',
     'has_lapsed',
+    'held_by_turns',
     'history',
+    'is_erased',
+    'is_erased_session',
     'lapsed_turns',
     'limit_checks',
+    'list_tenants',
+    'lock_erasures',
     'lock_limit',
     'login_stands',
     'may_act_for',
+    'may_act_on_user',
     'may_touch',
     'newest_answer',
     'open_turn',
     'open_within_limits',
+    'record_segments',
+    'refuse_archived',
+    'release_tokens',
+    'request_erasure',
+    'request_export',
+    'reserve_tokens',
+    'retention_times',
     'save_messages',
+    'save_records',
     'seconds_until',
+    'segment_place',
+    'segments_from',
     'set_login',
     'set_tenant',
     'settings_of',
     'sweep_turns',
+    'texts_of',
+    'tokens_of_answer',
     'touched_message',
     'unfinished_turns',
     'unsaved_message',
+    'usage_of',
     'version_rank',
     'with_own_limits',
+    'without_erased',
   ]
 
   test('has an attempt for every operation', async () => {
@@ -283,6 +480,31 @@ onBothEngines('a tenant', (engine) => {
     expect(await everything()).toEqual(before)
   })
 
+  test('writes archive objects of its own, whatever their names are', async () => {
+    const before = await everything()
+    const segment = {
+      id: segmentId,
+      session_id: sessionId,
+      byte_offset: 0,
+      byte_length: 1,
+      text_bytes: 1,
+      messages: 1,
+      first_sequence: 1,
+      last_sequence: 1,
+      sha256: 'stolen',
+    }
+    for (const stranger of OTHERS.slice(0, 3)) {
+      const key = { text: 'archive/begun' }
+      expect(
+        await database.app.callFor(stranger, 'begin_archive_object', [key, { integer: 1 }]),
+      ).toHaveLength(1)
+      expect(
+        await database.app.callFor(stranger, 'record_segments', [key, { jsonb: [segment] }]),
+      ).toHaveLength(1)
+    }
+    expect(await everything()).toEqual(before)
+  })
+
   test('changes settings of its own only, and its turns are opened with its own', async () => {
     const before = await everything()
     const stranger = { companyId: 'other', platform: 'web' }
@@ -307,6 +529,18 @@ onBothEngines('a tenant', (engine) => {
     expect(await database.app.callFor(OTHERS[1] ?? ACME, 'audit_reply', args)).toEqual([
       { audit_reply: true },
     ])
+    expect(await everything()).toEqual(before)
+  })
+
+  test('has erasures of its own: another’s user of the same name stays', async () => {
+    const before = await everything()
+    for (const stranger of OTHERS.slice(0, 3)) {
+      const args = [ADMIN, { text: 'u1' }, { jsonb: ['u1'] }, { uuid: uuidv7() }]
+      expect(await database.app.callFor(stranger, 'request_erasure', args)).toHaveLength(1)
+      const late = record({ company_id: stranger.companyId, platform: stranger.platform, user_id: 'u1' })
+      const dropped = { ...late, created_at: '2001-01-01T00:00:00.000Z' }
+      expect(await database.app.call('save_records', [{ jsonb: [dropped] }])).toMatchObject([{ id: late.id }])
+    }
     expect(await everything()).toEqual(before)
   })
 
@@ -352,6 +586,13 @@ onBothEngines('a tenant', (engine) => {
       'tenant_settings',
       'audit_log',
       'rate_limits',
+      'usage_daily',
+      'archive_segments',
+      'archived_messages',
+      'archived_threads',
+      'user_jobs',
+      'erasures',
+      'erased_sessions',
     ]) {
       expect(await database.app.execute(`select count(*)::int as n from ${table}`)).toEqual([{ n: 0 }])
       expect(await database.inTenant('nobody', `select count(*)::int as n from ${table}`)).toEqual([{ n: 0 }])

@@ -3,11 +3,11 @@ import { Agent, request } from 'node:http'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { ErrorBody } from '../../lambdas/protocol.ts'
 import type { DrillCloud } from '../drills/drill-cloud.ts'
-import { startDrillCloud } from '../drills/drill-cloud.ts'
+import { inProxiedPhases, startDrillCloud } from '../drills/drill-cloud.ts'
 import { passAll } from '../drills/fault-proxy.ts'
 import type { ApiClient } from '../harness/client.ts'
 import { linesOf, metricsOf } from '../harness/emitted-metrics.ts'
-import { startTurnkeep, type Turnkeep } from '../harness/turnkeep.ts'
+import { inBothPhases, startTurnkeep, type Turnkeep } from '../harness/turnkeep.ts'
 
 const DEFAULTS = { RATE_LIMIT_USER: '', RATE_LIMIT_TENANT: '', RATE_LIMIT_ADDRESS: '' }
 const UNKNOWN = '01a1f8b2-9f72-7108-87ce-09b92d81498c'
@@ -20,10 +20,13 @@ const limitsIn = (headers: { get(name: string): string | null }): Limits => ({
   retryAfter: headers.get('retry-after') === null ? null : Number(headers.get('retry-after')),
 })
 
-describe.each(['pglite', 'postgres'] as const)('by default, on %s', (on) => {
+describe('by default, on PGlite', () => byDefault({ on: 'pglite', valkey: false }))
+inBothPhases('by default', ({ valkey }) => byDefault({ on: 'postgres', valkey }))
+
+function byDefault({ on, valkey }: { on: 'pglite' | 'postgres'; valkey: boolean }): void {
   let turnkeep: Turnkeep
   beforeAll(async () => {
-    turnkeep = await startTurnkeep({ name: 'limits', on, environment: DEFAULTS })
+    turnkeep = await startTurnkeep({ name: 'limits', on, valkey, environment: DEFAULTS })
     // The issuer's keys are there then.
     for (const path of ['/api/sessions', `/api/chat/stream/${UNKNOWN}`]) await turnkeep.as().call('GET', path)
   })
@@ -111,23 +114,26 @@ describe.each(['pglite', 'postgres'] as const)('by default, on %s', (on) => {
     expect(await from('127.0.0.2')).toBe(401)
   })
 
-  test('no address stands in the database or in a log', async () => {
+  test('no address stands in a store or in a log', async () => {
     const rows = await turnkeep.rows<{ kind: string; key: string }>(`select kind, key from rate_limits`, {
       companyId: '',
       platform: 'addresses',
     })
-    expect(rows).toEqual([{ kind: 'address', key: expect.stringMatching(/^[0-9a-f]{32}$/) }])
+    const keys = (await turnkeep.redis?.nodes[0].admin('KEYS', 'tk:{addresses:*')) as string[] | undefined
+    if (keys) expect(keys).toEqual([expect.stringMatching(/^tk:\{addresses:[0-9a-f]{32}\}:rate$/)])
+    expect(rows).toEqual(keys ? [] : [{ kind: 'address', key: expect.stringMatching(/^[0-9a-f]{32}$/) }])
     expect(turnkeep.output()).not.toContain('127.0.0.1"')
     expect(turnkeep.output()).not.toContain('203.0.113')
   })
-})
+}
 
-describe('every limited answer says how its limits stand', () => {
+inBothPhases('every limited answer says how its limits stand', ({ valkey }) => {
   let turnkeep: Turnkeep
   let user: ApiClient
   beforeAll(async () => {
     turnkeep = await startTurnkeep({
       name: 'limit_headers',
+      valkey,
       environment: { ...DEFAULTS, RATE_LIMIT_USER: '20' },
     })
     user = turnkeep.as({ userId: 'reader' })
@@ -200,11 +206,12 @@ describe('every limited answer says how its limits stand', () => {
   })
 })
 
-describe('a tenant', () => {
+inBothPhases('a tenant', ({ valkey }) => {
   let turnkeep: Turnkeep
   beforeAll(async () => {
     turnkeep = await startTurnkeep({
       name: 'tenant_limits',
+      valkey,
       environment: { ...DEFAULTS, RATE_LIMIT_TENANT: '30' },
     })
   })
@@ -221,10 +228,11 @@ describe('a tenant', () => {
   })
 })
 
-describe('where the limiter is out of reach', () => {
+inProxiedPhases((phase) => {
+  const inValkey = phase.redis !== undefined
   let cloud: DrillCloud
   beforeAll(async () => {
-    cloud = await startDrillCloud({ name: 'unchecked', environment: DEFAULTS })
+    cloud = await startDrillCloud({ name: 'unchecked', phase, environment: DEFAULTS })
   })
   afterAll(() => cloud.close())
 
@@ -233,13 +241,13 @@ describe('where the limiter is out of reach', () => {
   const watch = (isRefused: (operation: string) => boolean = () => false) => {
     operations = []
     cloud.proxy.decide = ({ service, moment, operation }) => {
-      if (service !== 'database' || moment !== 'before') return 'pass'
+      if (!['database', 'cache'].includes(service) || moment !== 'before') return 'pass'
       if (/admit|open|session/.test(operation)) operations.push(operation)
       return isRefused(operation) ? { status: 500 } : 'pass'
     }
   }
 
-  test('requests go on, without headers, and are counted', async () => {
+  test('where the limiter is out of reach requests go on, without headers, and are counted', async () => {
     watch((operation) => operation === 'admit')
     const user = cloud.as({ userId: 'unchecked' })
     for (const [status, method, body] of [
@@ -252,16 +260,32 @@ describe('where the limiter is out of reach', () => {
     const unchecked = () =>
       metricsOf(linesOf(cloud.output())).filter(({ name }) => name === 'LimitsUnchecked').length
     await expect.poll(unchecked, { timeout: 10_000 }).toBe(2)
+    if (inValkey) {
+      // Postgres is not asked instead, before every turn.
+      operations = []
+      expect((await user.ask('hello')).terminal?.type).toBe('done')
+      expect((await user.ask({ message: '?', sessionId: UNKNOWN })).terminal?.type).toBe('done')
+      // Nor the limiter again, where a request is refused for itself.
+      const refused = await user.stream('POST', `/api/messages/${UNKNOWN}/regenerate`)
+      expect(refused).toMatchObject({ status: 404, error: { code: 'not_found' } })
+      const asked = operations.filter((operation) => /admit|open_within/.test(operation))
+      expect(asked).toEqual(['admit', 'admit', 'admit'])
+      await expect.poll(unchecked, { timeout: 10_000 }).toBe(5)
+    }
     cloud.proxy.decide = passAll
   })
 
-  test('a question costs no call for its limits, a read and a write one each', async () => {
+  test('a question costs at most a script for its limits, a read and a write one call each', async () => {
     const user = cloud.as({ userId: 'frugal' })
     await user.call('GET', '/api/sessions')
+    await user.ask('hello')
     watch()
     const reply = await user.ask('hello')
     expect(reply.terminal?.type).toBe('done')
-    expect(operations).toEqual(['open_within_limits'])
+    // A session that Valkey has made is written to Postgres beside the answer.
+    expect(operations.filter((operation) => operation !== 'load_session')).toEqual(
+      inValkey ? ['admit', 'open'] : ['open_within_limits'],
+    )
     watch()
     await user.call('GET', '/api/sessions')
     expect([...operations].sort()).toEqual(['admit', 'list_sessions'])

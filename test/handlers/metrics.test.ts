@@ -36,7 +36,7 @@ afterEach(async () => {
   await cloud.drained()
 })
 
-type Emitter = 'chat' | 'api' | 'persist' | 'maintain' | 'migrate'
+type Emitter = 'chat' | 'api' | 'persist' | 'maintain' | 'migrate' | 'archive'
 
 /** Lines since the test began. */
 const lines = (): Line[] => linesOf(cloud.output().slice(mark))
@@ -335,6 +335,59 @@ describe('while the database is away', () => {
   })
 })
 
+describe('the archiver', () => {
+  const MONTHS_AGO = new Date(Date.now() - 40 * 24 * 3600_000).toISOString()
+  const run = () => cloud.cloud.runtimeApi.invoke('archive', '{}')
+
+  test('measures what has left, what cannot leave, what is left, and its time', async () => {
+    const tenant = { company_id: 'archived', created_at: MONTHS_AGO }
+    const lost = mine({ ...tenant, content: '', content_key: 'content/lost' })
+    await deliver(mine(tenant), mine(tenant), lost)
+    await run()
+    await eventually(() => values('archive', 'RowsArchived')).toEqual([2])
+    expect(sum('archive', 'BytesArchived')).toBeGreaterThan(100)
+    expect(sum('archive', 'RowUnfitForArchive')).toBe(1)
+    expect(values('archive', 'OldestMessageAge')[0]).toBeGreaterThan(39 * 24 * 3600)
+    expect(values('archive', 'ArchiveTimeLeft')[0]).toBeGreaterThan(600)
+    expect(values('archive', 'ArchiveTimeLeft')[0]).toBeLessThan(840)
+  })
+
+  test('is counted where what it has written cannot be read any more, by whoever needed it', async () => {
+    const question = mine({ company_id: 'unreadable', created_at: MONTHS_AGO })
+    const { session_id: sessionId, id, company_id: companyId } = question
+    await deliver(question, {
+      ...mine(question),
+      id: randomUUID(),
+      role: 'assistant',
+      sequence_number: 2,
+      parent_message_id: id,
+    })
+    await run()
+    await eventually(() => sum('archive', 'RowsArchived')).toBe(2)
+    const [segment] = await cloud.rows<{ object_key: string }>('select object_key from archive_segments', {
+      companyId,
+      platform: 'web',
+    })
+    await s3().send(new PutObjectCommand({ Bucket: 'content', Key: segment?.object_key, Body: 'altered' }))
+    const user = cloud.as({ companyId })
+    expect((await user.call('GET', `/api/sessions/${sessionId}/messages`)).status).toBe(503)
+    expect((await user.ask({ message: QUESTION, sessionId })).status).toBe(503)
+    await eventually(() => [sum('api', 'ArchiveUnreadable'), sum('chat', 'ArchiveUnreadable')]).toEqual([
+      1, 1,
+    ])
+  })
+
+  test('counts a tenant whose messages it could not archive', async () => {
+    await deliver(mine({ company_id: 'stuck', created_at: MONTHS_AGO }))
+    cloud.proxy.decide = ({ service, operation, moment, text }) =>
+      service === 'bucket' && operation === 'PUT archive' && moment === 'before' && text.includes('stuck')
+        ? { status: 500 }
+        : 'pass'
+    await expect(run()).rejects.toThrow()
+    await eventually(() => sum('archive', 'ArchiveFailed')).toBe(1)
+  })
+})
+
 /** Last, about all that the journeys above have emitted. */
 describe('what was emitted', () => {
   const everything = (): Line[] => linesOf(cloud.output())
@@ -351,7 +404,7 @@ describe('what was emitted', () => {
   })
 
   /** phase-two.test.ts makes happen what these count. */
-  const OF_PHASE_TWO = ['CacheUnreachable', 'IdempotencyUnchecked']
+  const OF_PHASE_TWO = ['BudgetsUnchecked', 'CacheUnreachable', 'IdempotencyUnchecked']
 
   test('is every metric that there is, in phase 1', () => {
     const emitted = new Set(metricsOf(everything()).map(({ name }) => name))

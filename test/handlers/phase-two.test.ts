@@ -2,12 +2,12 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
 import type { Reply } from '../harness/client.ts'
+import { linesOf, metricsOf } from '../harness/emitted-metrics.ts'
 import { createDatabase, type PostgresServer, startPostgresServer } from '../harness/postgres-server.ts'
 import { type BreakableRedis, describeWithRedis, startRedis } from '../harness/redis.ts'
 import { startTcpProxy, type TcpProxy } from '../harness/tcp-proxy.ts'
 import { startTurnkeep, type Turnkeep } from '../harness/turnkeep.ts'
 
-const SWITCHED_EVERY_MS = 1_500
 /** Running answers under each fault. */
 const ANSWERS = 5
 /** Records are saved whether or not Valkey is there; watches wait for it, so the queue need not be empty. */
@@ -107,11 +107,42 @@ describeWithRedis('phase 2', () => {
     expect(body).toMatchObject({ messageCount: 4, title: '물음' })
   })
 
+  /** How often something was counted so far. */
+  const counted = (metric: string) =>
+    metricsOf(linesOf(turnkeep.output())).filter(({ name }) => name === metric).length
+
+  test('without Postgres limits hold as ever, and budgets of which only Postgres knows let everybody through', async () => {
+    const tenant = { companyId: 'budgeted', platform: 'web' }
+    const admin = turnkeep.as({ ...tenant, userId: 'admin', role: 'admin' })
+    const own = { userTokensPerDay: 1_000_000, userRequestsPerMinute: 5 }
+    expect((await admin.call('PATCH', '/api/tenant', own)).status).toBe(200)
+    // It acts when the functions have looked again.
+    let users = 0
+    const hasActed = async () => {
+      users += 1
+      await turnkeep.as({ ...tenant, userId: `early ${users}` }).ask('벌써?')
+      return ((await redis.nodes[0].admin('KEYS', 'tk:{budgeted:web}:tokens:*')) as string[]).length
+    }
+    await expect.poll(hasActed, { timeout: 20_000, interval: 500 }).toBeGreaterThan(0)
+    await turnkeep.drained()
+    await postgres.down()
+    const before = counted('BudgetsUnchecked')
+    const late = turnkeep.as({ ...tenant, userId: 'late' })
+    const replies = await Promise.all(Array.from({ length: 8 }, () => late.ask('지금은?')))
+    expect(replies.filter(({ terminal }) => terminal?.type === 'done')).toHaveLength(5)
+    expect(replies.filter(({ error }) => error?.code === 'rate_limited')).toHaveLength(3)
+    await expect.poll(() => counted('BudgetsUnchecked') - before, { timeout: 10_000 }).toBe(5)
+    await postgres.up()
+    await turnkeep.drained()
+  })
+
   test('Valkey killed under running answers: they are finished and saved, and new ones begin in Postgres', async () => {
     const replies = await during('killed', () => redis.nodes[0].kill())
     const user = turnkeep.as({ userId: 'meanwhile' })
     const meanwhile = await user.ask('지금은?')
     const sessionId = meanwhile.session?.sessionId
+    // Nobody is limited then, and Postgres is not asked instead.
+    await expect.poll(() => counted('LimitsUnchecked'), { timeout: 10_000 }).toBeGreaterThan(0)
     // Its log is in Postgres, and there it is read.
     const read = await user.stream('GET', `/api/chat/stream/${meanwhile.session?.messageId}`)
     expect(read.events).toEqual(meanwhile.events)
@@ -121,85 +152,5 @@ describeWithRedis('phase 2', () => {
     await sleep(BACK_OFF_MS)
     const after = await user.ask({ message: '그리고?', sessionId })
     expect(after.terminal).toMatchObject({ type: 'done', metadata: { contextLength: 2 } })
-  })
-
-  test('Valkey emptied under running answers: they are finished and saved, and their sessions go on', async () => {
-    const replies = await during('emptied', () => redis.empty())
-    for (const [index, reply] of replies.entries()) {
-      await expectSaved(LONG, reply)
-      const user = turnkeep.as({ userId: `emptied ${index}` })
-      const next = await user.ask({ message: '그리고?', sessionId: reply.session?.sessionId })
-      expect(next.terminal).toMatchObject({ type: 'done', metadata: { contextLength: 2 } })
-    }
-  })
-
-  test('Valkey read-only under running answers: they are finished and saved, and new ones begin', async () => {
-    const replies = await during('read-only', () => redis.refuseWrites(true))
-    const meanwhile = await turnkeep.as({ userId: 'read-only' }).ask('지금은?')
-    await redis.refuseWrites(false)
-    for (const reply of replies) await expectSaved(LONG, reply)
-    await expectSaved('지금은?', meanwhile)
-  })
-
-  test('Valkey silent under running answers: they are finished and saved, and new ones begin soon', async () => {
-    const replies = during('silent', () => redis.nodes[0].freeze())
-    await sleep(500)
-    const begun = Date.now()
-    const meanwhile = await turnkeep.as({ userId: 'silent' }).ask('지금은?')
-    expect(Date.now() - begun).toBeLessThan(10_000)
-    const all = await replies
-    redis.nodes[0].thaw()
-    await sleep(BACK_OFF_MS)
-    for (const reply of all) await expectSaved(LONG, reply)
-    await expectSaved('지금은?', meanwhile)
-  })
-
-  test('switched under traffic, both ways and back, no turn is lost and every conversation goes on', {
-    timeout: 60_000,
-  }, async () => {
-    const phases = [
-      { HOT_STORE: 'postgres' },
-      { HOT_STORE: 'valkey' },
-      { HOT_STORE: 'postgres' },
-      { HOT_STORE: 'valkey' },
-    ]
-    const users = Array.from({ length: ANSWERS }, (_, index) => turnkeep.as({ userId: `switched ${index}` }))
-    const asked: { question: string; reply: Reply }[][] = users.map(() => [])
-    let switching = true
-    const talk = async (index: number): Promise<void> => {
-      const mine = asked[index] ?? []
-      for (let turn = 0; switching || turn % 2 === 1; turn += 1) {
-        const question = `물음 ${turn}`
-        const sessionId = mine[0]?.reply.session?.sessionId
-        const headers = { 'idempotency-key': `switched ${turn}` }
-        const chat = { message: question, ...(sessionId && { sessionId }) }
-        const reply = await users[index]?.ask(chat, { headers })
-        if (reply) mine.push({ question, reply })
-      }
-    }
-    const talking = Promise.all(users.map((_, index) => talk(index)))
-    for (const phase of phases) {
-      await sleep(SWITCHED_EVERY_MS)
-      // As Lambda does: new processes begin while the old ones finish.
-      await turnkeep.switchFunctions(phase)
-    }
-    await sleep(SWITCHED_EVERY_MS)
-    switching = false
-    await talking
-    await expect
-      .poll(
-        async () =>
-          (await Promise.all(asked.map(([first]) => storedOf(first?.reply.session?.sessionId)))).map((rows) =>
-            rows.map(({ content }) => content),
-          ),
-        { timeout: SAVED_WITHIN_MS },
-      )
-      .toEqual(asked.map((turns) => turns.flatMap(({ question, reply }) => [question, reply.text])))
-    for (const turns of asked)
-      for (const [index, { reply }] of turns.entries())
-        expect(reply.terminal).toMatchObject({
-          type: 'done',
-          metadata: { contextLength: expect.any(Number), sessionMessageCount: 2 * (index + 1) },
-        })
   })
 })

@@ -54,6 +54,13 @@ const DEFAULTS = {
   watchedWords: ['오류', '고장', '문제'],
   userRequestsPerMinute: 100,
   tenantRequestsPerMinute: 6_000,
+  userTokensPerDay: null,
+  userTokensPerMonth: null,
+  tenantTokensPerDay: null,
+  tenantTokensPerMonth: null,
+  archiveAfterDays: 30,
+  archiveAboveMessages: 10_000,
+  retentionDays: null,
 }
 
 describe('settings', () => {
@@ -215,7 +222,8 @@ describe('settings', () => {
       watchedWords: Array.from({ length: 31 }, () => 'x'),
       userRequestsPerMinute: 0,
       tenantRequestsPerMinute: 6_001,
-      retentionDays: 5,
+      retentionDays: 36_501,
+      unknown: 5,
     }
     const answer = await as('admin').call('PATCH', '/api/tenant', { ...wrong })
     expect(answer).toMatchObject({ status: 400, body: { error: { code: 'invalid_request' } } })

@@ -35,12 +35,12 @@ test.each(NAMES)('%s is one folder with scripts, and maps that hold no sources',
   }
 })
 
-test.each(NAMES)('%s reads no S3 client when it starts, and little else', (name) => {
+test.each(NAMES)('%s reads no S3 client and no Redis client when it starts, and little else', (name) => {
   const metafile = metafileOf(name)
   expect(bytesAtStart({ metafile })).toBeLessThan(MAX_BYTES_AT_START)
   const read = filesAtStart({ metafile }).flatMap((file) => Object.keys(metafile.outputs[file].inputs))
   expect(read).toContain(resources.functions[name]?.handler)
-  expect(read.filter((source) => source.includes('@aws-sdk/client-s3/'))).toEqual([])
+  expect(read.filter((source) => /@aws-sdk\/client-s3\/|@redis\/client\//.test(source))).toEqual([])
 })
 
 test('migrate carries the SQL that it applies, the others carry none', () => {

@@ -37,6 +37,8 @@ describe('alarms', () => {
       'answer-errors': [5, 300],
       'request-errors': [5, 300],
       'time-to-first-token': [3_000, 300],
+      'archive-failed': [0, 300],
+      'archive-unreadable': [0, 300],
       'watched-words': [9, 900],
       'function-errors': [0, 300],
       'function-throttles': [0, 300],
@@ -49,7 +51,10 @@ describe('alarms', () => {
     }
     for (const [name, [above, periodSeconds]] of Object.entries(asked))
       expect([name, alarms[name]]).toEqual([name, expect.objectContaining({ above, periodSeconds })])
-    expect(Object.keys(alarms).filter((name) => !(name in asked))).toEqual(['maintenance-stopped'])
+    expect(Object.keys(alarms).filter((name) => !(name in asked))).toEqual([
+      'maintenance-stopped',
+      'archive-behind',
+    ])
   })
 
   test('say what they mean and where to read what to do, and each has its section', () => {

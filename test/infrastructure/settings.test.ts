@@ -56,6 +56,8 @@ test.each<[SettingsInput, string]>([
     "database.deletionProtection contradicts a dataRemoval of 'destroy'",
   ],
   [databaseWith({ backupDays: 0 }), 'database.backupDays must be 1 to 35'],
+  [devWith({ limits: { userRequestsPerMinute: -1 } }), 'limits.userRequestsPerMinute must be 0 to 1000000'],
+  [devWith({ budgets: { userTokensPerDay: 0.5 } }), 'budgets.userTokensPerDay must be 0 to 1000000000000'],
   [devWith({ phase: 2 }), 'cache is missing: phase 2 needs one'],
   [
     devWith({ answers: { systemPrompt: '말'.repeat(700) } }),

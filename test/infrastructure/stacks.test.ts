@@ -36,6 +36,8 @@ beforeAll(() => {
     webAclArn: 'arn:aws:wafv2:us-east-1:111122223333:global/webacl/all/11111111-2222-3333-4444-555555555555',
     model: { ...environments.prod.model, allowed: ['model-b', 'model-c'] },
     answers: { systemPrompt: 'Be brief.', historyMessages: 10 },
+    limits: { userRequestsPerMinute: 20, tenantRequestsPerMinute: 2_000, addressRequestsPerMinute: 0 },
+    budgets: { userTokensPerDay: 100_000, tenantTokensPerMonth: 0 },
     watchedWords: [],
     database: { ...environments.prod.database, restored: RESTORED },
   })
@@ -410,7 +412,11 @@ describe('everything that is optional', () => {
     })
     expect(told).toHaveLength(4)
     for (const variables of told)
-      expect(variables).toMatchObject({ HOT_STORE: 'valkey', VALKEY_CACHE_NAME: expect.anything() })
+      expect(variables).toMatchObject({
+        HOT_STORE: 'valkey',
+        VALKEY_CLUSTER: 'true',
+        VALKEY_CACHE_NAME: expect.anything(),
+      })
     const statements = ofType(service, 'AWS::IAM::Policy').flatMap(
       ({ properties }) => (properties.PolicyDocument as unknown as { Statement: object[] }).Statement,
     )
@@ -488,6 +494,11 @@ describe('everything that is optional', () => {
           SYSTEM_PROMPT: 'Be brief.',
           HISTORY_MESSAGES: '10',
           WATCHED_WORDS: ',',
+          RATE_LIMIT_USER: '20',
+          RATE_LIMIT_TENANT: '2000',
+          RATE_LIMIT_ADDRESS: '0',
+          TOKENS_USER_DAY: '100000',
+          TOKENS_TENANT_MONTH: '0',
         },
       })
     }

@@ -2,9 +2,10 @@
 import { execFile } from 'node:child_process'
 import { resolve } from 'node:path'
 import { promisify } from 'node:util'
-import { beforeAll, expect, test } from 'vitest'
+import { beforeAll, describe, expect, test } from 'vitest'
 import { resources } from '../../lib/resources.ts'
 import { readAssembly, resourcesOfType, type Stack } from '../harness/assembly.ts'
+import { synthesisePhaseTwo } from '../harness/phase-two.ts'
 import { synthesise } from '../harness/synthesis.ts'
 
 const NAMES = Object.keys(resources.functions)
@@ -14,12 +15,7 @@ const NOWHERE = 'http://127.0.0.1:9'
 /** Told to Node and not to the handler. */
 const OF_NODE = ['NODE_OPTIONS']
 
-let stacks: Stack[]
-beforeAll(async () => {
-  stacks = readAssembly(await synthesise())
-}, 180_000)
-
-function toldTo(name: string): Record<string, unknown> {
+function toldTo(stacks: readonly Stack[], name: string): Record<string, unknown> {
   const found = resourcesOfType(stacks, 'AWS::Lambda::Function').find(
     ({ path }) => path === `${name}/Function`,
   )
@@ -28,8 +24,8 @@ function toldTo(name: string): Record<string, unknown> {
 }
 
 /** Starts the handler with the template's variables; those that only a deployment knows have some value. */
-async function askedBy(name: string): Promise<string[]> {
-  const variables = Object.entries(toldTo(name)).map(([variable, value]) => [
+async function askedBy(name: string, told: Record<string, unknown>): Promise<string[]> {
+  const variables = Object.entries(told).map(([variable, value]) => [
     variable,
     typeof value === 'string' ? value : NOWHERE,
   ])
@@ -50,8 +46,19 @@ async function askedBy(name: string): Promise<string[]> {
   return JSON.parse(stdout)
 }
 
-test.each(NAMES)('%s starts with what it is told, and asks for all of it', async (name) => {
-  const told = Object.keys(toldTo(name)).filter((variable) => !OF_NODE.includes(variable))
-  // It would not have started without one that it needs; what it asks for besides has a default.
-  expect(await askedBy(name)).toEqual(expect.arrayContaining(told))
+describe.each([
+  { phase: 'phase 1', directory: synthesise },
+  { phase: 'phase 2', directory: synthesisePhaseTwo },
+])('in $phase', ({ directory }) => {
+  let stacks: Stack[]
+  beforeAll(async () => {
+    stacks = readAssembly(await directory())
+  }, 180_000)
+
+  test.each(NAMES)('%s starts with what it is told, and asks for all of it', async (name) => {
+    const told = toldTo(stacks, name)
+    const variables = Object.keys(told).filter((variable) => !OF_NODE.includes(variable))
+    // It would not have started without one that it needs; what it asks for besides has a default.
+    expect(await askedBy(name, told)).toEqual(expect.arrayContaining(variables))
+  })
 })

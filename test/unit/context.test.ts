@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
-import { buildContext, estimateTokens } from '../../lambdas/replies/context.ts'
+import { estimateTokens } from '../../lambdas/protocol.ts'
+import { buildContext } from '../../lambdas/replies/context.ts'
 import type { StoredMessage } from '../../lambdas/services/hot-store.ts'
 
 const message = (role: 'user' | 'assistant', content: string): StoredMessage =>

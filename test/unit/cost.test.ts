@@ -168,6 +168,39 @@ describe('turns', () => {
   })
 })
 
+describe('turns in phase 2', () => {
+  const cached = newestMeasurement(2)
+  const turnsOf = (turns: number, answerSeconds = 8) =>
+    costOf('dev', dev, cached, { turns, answerSeconds }).turns
+  const quantity = (lines: readonly Line[], item: RegExp): number =>
+    lines
+      .filter((one) => one.service === 'ElastiCache' && item.test(one.item))
+      .reduce((sum, one) => sum + one.quantity, 0)
+
+  test('cost an ECPU for each command and KB at least, and more the longer an answer is', () => {
+    const { commands = [] } = cached.cache ?? {}
+    const least = commands.reduce((sum, { calls, bytes }) => sum + Math.max(calls, bytes / 1_024), 0)
+    expect(quantity(turnsOf(1_000), /^commands/)).toBeGreaterThanOrEqual(1_000 * least)
+    const appends = commands.find(({ operation }) => operation === 'append')
+    const longer = quantity(turnsOf(1_000, 16), /^commands/) - quantity(turnsOf(1_000, 8), /^commands/)
+    expect(longer).toBeCloseTo((1_000 * (appends?.ecpus ?? 0) * 8_000) / cached.model.ms)
+  })
+
+  test('cost storage only beyond what is billed anyway', () => {
+    const each = cached.cache?.gigabyteHours ?? 0
+    const covered = (0.1 * 730) / each
+    expect(quantity(turnsOf(covered * 0.9), /^stored/)).toBe(0)
+    expect(quantity(turnsOf(covered * 2), /^stored/)).toBeCloseTo(0.1 * 730)
+  })
+
+  test('ask the Data API for nothing while an answer is written', () => {
+    expect(cached.calls.map(({ operation }) => operation)).not.toContain('append_events')
+    expect(usd(turnsOf(1_000_000), 'Aurora', /^Data API/)).toBeLessThan(
+      usd(cost(dev).turns, 'Aurora', /^Data API/),
+    )
+  })
+})
+
 describe('a container', () => {
   test('is cheaper from that number of turns on, and not before', () => {
     for (const database of ['aurora', 'rds'] as const) {

@@ -1,6 +1,7 @@
 /** The frame: the list beside the open conversation, or over it where the screen is narrow. */
 import type { ComponentChildren } from 'preact'
 import { useEffect, useRef, useState } from 'preact/hooks'
+import type { Api } from '../api.ts'
 import type { Turn } from '../conversation/turn.ts'
 import type { Conversations } from '../conversations.ts'
 import { words } from '../language.ts'
@@ -9,6 +10,7 @@ import { useSignal } from '../store.ts'
 import { ConversationView } from './conversation-view.tsx'
 import { ListIcon } from './icons.tsx'
 import { Sidebar } from './sidebar.tsx'
+import { YourDataButton, YourDataDialog } from './your-data.tsx'
 
 /** Where the list becomes a drawer; the style sheet has the same number. */
 const NARROW = '(max-width: 759px)'
@@ -27,16 +29,18 @@ function useMedia(query: string): boolean {
 interface Props {
   conversations: Conversations
   place: Place
+  api: Api
   /** Who is signed in, below the list; absent where nobody signs in. */
   account?: ComponentChildren
   /** What may lie over everything. */
   children?: ComponentChildren
 }
 
-export function App({ conversations, place, account, children }: Props) {
+export function App({ api, conversations, place, account, children }: Props) {
   const openId = useSignal(place.open)
   const isNarrow = useMedia(NARROW)
   const [isDrawerOpen, setIsDrawerOpen] = useState(false)
+  const [isDataOpen, setIsDataOpen] = useState(false)
   const opener = useRef<HTMLButtonElement>(null)
   const conversation = conversations.open(openId)
 
@@ -110,6 +114,7 @@ export function App({ conversations, place, account, children }: Props) {
         onOpened={closeDrawer}
         onClose={closeDrawer}
       >
+        <YourDataButton onOpen={() => setIsDataOpen(true)} />
         {account}
       </Sidebar>
       {isDrawer && (
@@ -142,6 +147,7 @@ export function App({ conversations, place, account, children }: Props) {
           <ListIcon />
         </button>
       </ConversationView>
+      {isDataOpen && <YourDataDialog api={api} onClose={() => setIsDataOpen(false)} />}
       {children}
     </div>
   )

@@ -110,6 +110,12 @@ export const LeaveIcon = () => (
   </Icon>
 )
 
+export const DataIcon = () => (
+  <Icon>
+    <path d="M10 3.5c3.6 0 6.5 1.1 6.5 2.5S13.6 8.5 10 8.5 3.5 7.4 3.5 6 6.4 3.5 10 3.5ZM3.5 6v8c0 1.4 2.9 2.5 6.5 2.5s6.5-1.1 6.5-2.5V6M3.5 10c0 1.4 2.9 2.5 6.5 2.5s6.5-1.1 6.5-2.5" />
+  </Icon>
+)
+
 /** The product's mark: a turn that is kept. */
 export const Mark = () => (
   <svg class="mark" viewBox="0 0 32 32" width="28" height="28" aria-hidden="true" focusable="false">

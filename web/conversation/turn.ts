@@ -94,6 +94,7 @@ export function applied(turn: Turn, { id, event }: NumberedEvent): Turn {
 const noBusinessFields = {
   inquiryCategory: null,
   satisfactionScore: null,
+  feedbackComment: null,
   resolutionStatus: null,
   priority: null,
   followUpNeeded: null,

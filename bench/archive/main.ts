@@ -1,0 +1,132 @@
+/**
+ * `npm run bench:archive`: how fast messages leave Postgres, what the archiver's process holds in memory while they do,
+ * and how long others wait for its locks. A real Postgres, the embedded bucket, and the function in a process of its own.
+ * Writes bench/results/archive-<date>.json.
+ */
+import { relative } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { parseArgs } from 'node:util'
+import { createDatabase, startPostgresServer } from '../../test/harness/postgres-server.ts'
+import { forkFunctions, type Host, startTurnkeep, type Turnkeep } from '../../test/harness/turnkeep.ts'
+import { circumstances, keepResult } from '../machine.ts'
+import { peakMib, residentMib, watchMemory } from './memory.ts'
+import { ANSWER_CHARACTERS, connect, MESSAGES_PER_SESSION, QUESTION_CHARACTERS, seed } from './seed.ts'
+import { appendTo, type Delays } from './traffic.ts'
+
+const { values } = parseArgs({
+  options: { sizes: { type: 'string', default: '10000,30000,100000,300000,1000000' } },
+})
+const sizes = values.sizes.split(',').map(Number)
+if (!sizes.every((size) => Number.isInteger(size) && size > 0))
+  throw new Error('--sizes must be whole numbers above 0, between commas.')
+
+const CURVE_POINTS = 20
+const BATCH_OF_TRAFFIC = { sessions: 40, old: 5_000 }
+const QUIET_MS = 5_000
+
+interface Size {
+  messages: number
+  seconds: number
+  messagesPerSecond: number
+  peakMib: number
+  /** Before the run, and from then on at equal distances. */
+  curveMib: number[]
+  bytes: number
+}
+
+/** The archiver alone: what it holds in memory is its own. It must be the first one. */
+const apart: Host = (cloud, environment) => {
+  const others = Object.keys(cloud.runtimeApi.addresses).filter((name) => name !== 'archive')
+  return [['archive'], others].map((names) => {
+    const all = JSON.parse(environment.TURNKEEP_FUNCTIONS ?? '{}')
+    const own = Object.fromEntries(names.map((name) => [name, all[name]]))
+    return forkFunctions(names, {
+      ...environment,
+      TURNKEEP_FUNCTIONS: JSON.stringify(own),
+      POWERTOOLS_LOG_LEVEL: 'INFO',
+    })
+  })
+}
+
+const measured = circumstances()
+const server = await startPostgresServer()
+const results: Size[] = []
+for (const size of sizes) results.push(await measure(size))
+const traffic = await measureTraffic()
+await server.close()
+for (const { messages, seconds, messagesPerSecond, peakMib: peak } of results)
+  console.log(`${messages} messages: ${seconds} s, ${messagesPerSecond} a second, at most ${peak} MiB`)
+console.log('appends without the archiver:', traffic.without)
+console.log('appends beside the archiver: ', traffic.beside)
+const messageCharacters = (QUESTION_CHARACTERS + ANSWER_CHARACTERS) / 2
+const file = keepResult('archive', {
+  measured,
+  messageCharacters,
+  messagesPerSession: MESSAGES_PER_SESSION,
+  sizes: results,
+  traffic,
+})
+console.log(`\nWritten to ${relative(process.cwd(), file)}`)
+
+/** A database, a bucket and a process of its own for each size: nothing is left of the one before. */
+async function measure(messages: number): Promise<Size> {
+  const url = await createDatabase(server.url, 'bench_archive')
+  const turnkeep = await startTurnkeep({ databaseUrl: url, host: apart })
+  try {
+    await seed(url, 'bench', messages)
+    const pid = turnkeep.functions().pid ?? 0
+    const before = residentMib(pid)
+    const curve = watchMemory(pid, CURVE_POINTS)
+    const startedAt = performance.now()
+    const archived = await archive(turnkeep)
+    const seconds = (performance.now() - startedAt) / 1_000
+    const curveMib = [before, ...curve()]
+    if (archived.messages !== messages) throw new Error(`${archived.messages} of ${messages} have left`)
+    return {
+      messages,
+      seconds: Math.round(seconds * 100) / 100,
+      messagesPerSecond: Math.round(messages / seconds),
+      peakMib: peakMib(pid),
+      curveMib,
+      bytes: archived.bytes,
+    }
+  } finally {
+    await turnkeep.close()
+  }
+}
+
+async function archive({ cloud }: Turnkeep): Promise<{ messages: number; bytes: number }> {
+  return JSON.parse(String(await cloud.runtimeApi.invoke('archive', '{}', { waitMs: 60_000 })))
+}
+
+async function measureTraffic(): Promise<{ messages: number; without: Delays; beside: Delays }> {
+  const url = await createDatabase(server.url, 'bench_archive')
+  const turnkeep = await startTurnkeep({ databaseUrl: url, host: apart })
+  try {
+    const messages = BATCH_OF_TRAFFIC.sessions * BATCH_OF_TRAFFIC.old
+    await seed(url, 'bench', messages)
+    const client = await connect(url, 'bench')
+    // Few conversations that are long: most batches are of one that somebody is writing in.
+    const { rows } = await client.query<{ id: string }>(
+      `with kept as (select id, row_number() over (order by id) - 1 as place from chat_sessions order by id limit $1),
+        every as (select id, row_number() over (order by id) as place from chat_sessions),
+        moved as (
+          update chat_messages m set session_id = k.id, sequence_number = m.sequence_number + ${MESSAGES_PER_SESSION} * (e.place / $1)::integer
+          from every e join kept k on k.place = e.place % $1 where m.session_id = e.id
+        )
+      update chat_sessions s set last_active_at = now(), created_at = now() - interval '2 years' from kept where s.id = kept.id
+      returning s.id`,
+      [BATCH_OF_TRAFFIC.sessions],
+    )
+    await client.end()
+    const sessions = rows.map(({ id }) => id)
+    const quiet = await appendTo(url, 'bench', sessions)
+    await sleep(QUIET_MS)
+    const without = await quiet()
+    const busy = await appendTo(url, 'bench', sessions)
+    const archived = await archive(turnkeep)
+    return { messages: archived.messages, without, beside: await busy() }
+  } finally {
+    await turnkeep.close()
+  }
+}

@@ -1,0 +1,61 @@
+/** Old conversations, made in Postgres itself: a million messages do not come through the product's door in time. */
+import pg from 'pg'
+
+export const MESSAGES_PER_SESSION = 20
+/** Characters, half of them Hangul: a question and its answer. */
+export const QUESTION_CHARACTERS = 50
+export const ANSWER_CHARACTERS = 350
+/** Different texts; a segment holds twenty of them. */
+const TEXTS = 4_000
+const SEEDED_AT_ONCE = 50_000
+
+export async function connect(url: string, companyId = ''): Promise<pg.Client> {
+  const client = new pg.Client({ connectionString: url })
+  await client.connect()
+  await client.query(
+    `select set_config('turnkeep.company_id', $1, false), set_config('turnkeep.platform', 'web', false)`,
+    [companyId],
+  )
+  return client
+}
+
+/** `messages` of one company, in conversations that ended 40 to 400 days ago. */
+export async function seed(url: string, companyId: string, messages: number): Promise<void> {
+  const client = await connect(url, companyId)
+  await client.query(`insert into tenants (company_id, platform) values ($1, 'web')`, [companyId])
+  await client.query(TEXT_TABLE)
+  const sessions = Math.ceil(messages / MESSAGES_PER_SESSION)
+  const atOnce = SEEDED_AT_ONCE / MESSAGES_PER_SESSION
+  for (let from = 0; from < sessions; from += atOnce)
+    await client.query(CONVERSATIONS, [companyId, Math.min(atOnce, sessions - from)])
+  await client.end()
+  const owner = await connect(url)
+  await owner.query('vacuum analyze chat_messages, chat_sessions')
+  await owner.end()
+}
+
+/** Words of two to five letters, of two alphabets. */
+const TEXT_TABLE = `
+  create temporary table texts as
+  select n, (
+    select string_agg(case when random() < 0.3 then ' ' when random() < 0.5 then chr(44032 + floor(random() * 11172)::integer)
+      else chr(97 + floor(random() * 26)::integer) end, '')
+    from generate_series(1, case when n % 2 = 1 then ${QUESTION_CHARACTERS} else ${ANSWER_CHARACTERS} end) where n > 0
+  ) as text
+  from generate_series(1, ${TEXTS}) n`
+
+const CONVERSATIONS = `
+  with made as materialized (
+    select gen_random_uuid() as id, now() - make_interval(days => 40 + floor(random() * 360)::integer) as at
+    from generate_series(1, $2)
+  ), sessions as (
+    insert into chat_sessions (id, company_id, platform, user_id, title, created_at, last_active_at, expires_at, message_count)
+    select m.id, $1, 'web', 'user ' || m.id, 'a conversation', m.at, m.at, m.at + interval '1 day', ${MESSAGES_PER_SESSION} from made m
+  )
+  insert into chat_messages (id, company_id, platform, session_id, role, content, token_count, response_time_ms, model, status,
+    metadata, sequence_number, created_at, updated_at, saved_at)
+  select gen_random_uuid(), $1, 'web', m.id, case when p % 2 = 1 then 'user' else 'assistant' end, t.text, length(t.text) / 2,
+    case when p % 2 = 0 then 2300 end, case when p % 2 = 0 then 'gpt-5-mini' end, 'complete', '{"channel": "web"}', p,
+    m.at - make_interval(secs => ${MESSAGES_PER_SESSION} - p), m.at, m.at
+  from made m cross join generate_series(1, ${MESSAGES_PER_SESSION}) p
+  join texts t on t.n = 1 + (abs(hashtext(m.id::text || p / 2)) % (${TEXTS} / 2)) * 2 + (p + 1) % 2`

@@ -1,0 +1,211 @@
+/** One object of the archive: written, read back, and then its messages leave Postgres. docs/archive-format.md. */
+import { createHash } from 'node:crypto'
+import { gzipSync } from 'node:zlib'
+import { v7 as uuidv7 } from 'uuid'
+import type { Tenant } from '../protocol.ts'
+import type { Bucket } from '../services/bucket.ts'
+import type { Database } from '../services/database.ts'
+import type { Segment } from './archivable.ts'
+import { BrokenSegment, openSegment, SCHEMA_VERSION, type SegmentPlace, sha256Of } from './segments.ts'
+
+export interface ObjectServices {
+  database: Database
+  bucket: Bucket
+}
+
+/** A segment with the bytes of its gzip member. */
+export interface Member {
+  segment: Omit<Segment, 'text'>
+  textBytes: number
+  sha256: string
+  bytes: Buffer
+}
+
+/** What is known of a segment once its bytes are on their way. */
+interface Written extends SegmentPlace {
+  id: string
+  session_id: string
+  last_active_at: string | null
+  first_sequence: number
+  last_sequence: number
+}
+
+export interface WrittenObject {
+  key: string
+  sha256: string
+  bytes: number
+  messages: number
+  segments: Written[]
+}
+
+// What an object may have: an erasure rewrites it as a whole, and what is known of its segments is kept in memory.
+const MAX_OBJECT_BYTES = 256 * 1024 * 1024
+const MAX_OBJECT_MESSAGES = 200_000
+const MAX_OBJECT_SEGMENTS = 20_000
+/** Recorded in one call: a request of the Data API holds 4 MiB. */
+const SEGMENTS_IN_CALL = 1_000
+
+export const ARCHIVE_PREFIX = 'archive/'
+
+/** Below it everything of one tenant lies. */
+export const prefixOf = ({ companyId, platform }: Tenant): string =>
+  `${ARCHIVE_PREFIX}${encodeURIComponent(companyId)}/${encodeURIComponent(platform)}/`
+
+/** A key that no other object has, below the day of its writing. */
+export const newObjectKey = (tenant: Tenant): string =>
+  `${prefixOf(tenant)}${new Date().toISOString().slice(0, 10).replaceAll('-', '/')}/${uuidv7()}.jsonl.gz`
+
+export const manifestKeyOf = (key: string): string => key.replace(/\.jsonl\.gz$/, '.manifest.json')
+
+export async function* compressed(segments: AsyncIterable<Segment>): AsyncGenerator<Member, void> {
+  for await (const { text, ...segment } of segments)
+    yield { segment, textBytes: text.length, sha256: sha256Of(text), bytes: gzipSync(text) }
+}
+
+/**
+ * Writes members into one new object until there are no more, it is full, or `isTimeUp`; then its manifest. Undefined:
+ * there was none. Nothing has left Postgres yet.
+ */
+export async function writeObject(
+  { database, bucket }: ObjectServices,
+  tenant: Tenant,
+  members: AsyncIterator<Member, void>,
+  isTimeUp: () => boolean,
+): Promise<WrittenObject | undefined> {
+  let next = await members.next()
+  if (next.done) return undefined
+  const key = newObjectKey(tenant)
+  const hash = createHash('sha256')
+  const object: WrittenObject = { key, sha256: '', bytes: 0, messages: 0, segments: [] }
+  await database.callFor(tenant, 'begin_archive_object', [{ text: key }, { integer: SCHEMA_VERSION }])
+  const upload = bucket.upload(key, {
+    contentType: 'application/gzip',
+    onBegun: async (uploadId) => {
+      await database.callFor(tenant, 'note_archive_upload', [{ text: key }, { text: uploadId }])
+    },
+  })
+  for (;;) {
+    const { bytes } = next.value
+    object.segments.push(placed(object, next.value))
+    object.bytes += bytes.length
+    object.messages += next.value.segment.messages
+    hash.update(bytes)
+    await upload.write(bytes)
+    if (object.segments.length % SEGMENTS_IN_CALL === 0) await record(database, tenant, object)
+    if (isFull(object) || isTimeUp()) break
+    next = await members.next()
+    if (next.done) break
+  }
+  object.sha256 = hash.digest('hex')
+  if (object.segments.length % SEGMENTS_IN_CALL > 0) await record(database, tenant, object)
+  await upload.close()
+  await bucket.put(manifestKeyOf(key), manifestOf(tenant, object))
+  return object
+}
+
+const isFull = ({ bytes, messages, segments }: WrittenObject): boolean =>
+  bytes >= MAX_OBJECT_BYTES || messages >= MAX_OBJECT_MESSAGES || segments.length >= MAX_OBJECT_SEGMENTS
+
+const placed = (
+  { key, bytes: offset }: WrittenObject,
+  { segment, textBytes, sha256, bytes }: Member,
+): Written => ({
+  id: segment.id,
+  session_id: segment.sessionId,
+  last_active_at: segment.lastActiveAt,
+  object_key: key,
+  byte_offset: offset,
+  byte_length: bytes.length,
+  text_bytes: textBytes,
+  messages: segment.messages,
+  first_sequence: segment.firstSequence,
+  last_sequence: segment.lastSequence,
+  sha256,
+})
+
+/** The segments since the last call, while the upload goes on: whoever erases a user finds them from here on. */
+async function record(database: Database, tenant: Tenant, { key, segments }: WrittenObject): Promise<void> {
+  const from = Math.floor((segments.length - 1) / SEGMENTS_IN_CALL) * SEGMENTS_IN_CALL
+  const recorded = segments.slice(from).map(({ object_key, last_active_at, ...segment }) => segment)
+  await database.callFor(tenant, 'record_segments', [{ text: key }, { jsonb: recorded }])
+}
+
+/** What stands beside an object, for whoever reads it without Postgres. */
+export function manifestOf(
+  tenant: Tenant,
+  { key, sha256, bytes, messages, segments }: WrittenObject,
+): string {
+  return JSON.stringify({
+    schemaVersion: SCHEMA_VERSION,
+    ...tenant,
+    object: key,
+    bytes,
+    sha256,
+    messages,
+    segments: segments.map((segment) => ({
+      sessionId: segment.session_id,
+      offset: segment.byte_offset,
+      length: segment.byte_length,
+      textBytes: segment.text_bytes,
+      messages: segment.messages,
+      firstSequence: segment.first_sequence,
+      lastSequence: segment.last_sequence,
+      sha256: segment.sha256,
+    })),
+  })
+}
+
+/** A message that was read back, and the version that it has: its id, and when its row was changed last. */
+type ReadMessage = [id: string, updatedAt: string]
+
+/** Ids as text, since objects for all of an object's messages would fill the memory. */
+export interface ReadSegment {
+  id: string
+  session_id: string
+  byte_offset: number
+  last_active_at: string | null
+  messages: number
+  /** JSON of ReadMessage[]. */
+  read: string
+}
+
+/** Reads all of an object, in one stream. Throws BrokenSegment where anything of it is not what was written. */
+export async function readBack(bucket: Bucket, object: WrittenObject): Promise<ReadSegment[]> {
+  const whole = { object_key: object.key, byte_offset: 0 }
+  const stream = await bucket.getStream(object.key)
+  if (stream === undefined) throw new BrokenSegment('missing', whole)
+  const hash = createHash('sha256')
+  const segments: ReadSegment[] = []
+  for await (const [segment, bytes] of cut(stream, object.segments)) {
+    hash.update(bytes)
+    const { id, session_id, byte_offset, last_active_at, messages } = segment
+    const read = openSegment(bytes, segment).map((line): ReadMessage => [line.id, line.updated_at])
+    segments.push({ id, session_id, byte_offset, last_active_at, messages, read: JSON.stringify(read) })
+  }
+  if (hash.digest('hex') !== object.sha256) throw new BrokenSegment('altered', whole)
+  return segments
+}
+
+/** The bytes of each member, one after the other. */
+async function* cut(
+  stream: AsyncIterable<Uint8Array>,
+  segments: readonly Written[],
+): AsyncGenerator<[Written, Uint8Array], void> {
+  const chunks = stream[Symbol.asyncIterator]()
+  let rest: Uint8Array = new Uint8Array()
+  for (const segment of segments) {
+    const pieces = [rest]
+    for (let bytes = rest.length; bytes < segment.byte_length; ) {
+      const { done, value } = await chunks.next()
+      if (done) throw new BrokenSegment('truncated', segment)
+      pieces.push(value)
+      bytes += value.length
+    }
+    const whole = pieces.length > 1 ? Buffer.concat(pieces) : rest
+    yield [segment, whole.subarray(0, segment.byte_length)]
+    rest = whole.subarray(segment.byte_length)
+  }
+  const { done } = await chunks.next()
+  const last = segments.at(-1)
+  if (last !== undefined && (rest.length > 0 || !done)) throw new BrokenSegment('longer', last)
+}

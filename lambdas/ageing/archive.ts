@@ -1,0 +1,261 @@
+/**
+ * The archiver: what is old leaves Postgres for the bucket, tenant after tenant. A row is deleted only after its copy was
+ * read back; a run may be killed anywhere, and two at once do no harm. docs/archive-format.md, docs/architecture.md.
+ */
+import { CodedError, type Count, type Measure, type Tenant } from '../protocol.ts'
+import type { Log } from '../replies/log.ts'
+import type { ReadSecret } from '../services/secrets.ts'
+import { type ArchiveDefaults, readArchivable, segmentsOf } from './archivable.ts'
+import {
+  compressed,
+  manifestKeyOf,
+  type ObjectServices,
+  type ReadSegment,
+  readBack,
+  type WrittenObject,
+  writeObject,
+} from './archive-object.ts'
+import { inOrder } from './in-order.ts'
+import { retain } from './retention.ts'
+
+export interface ArchiveServices extends ObjectServices {
+  pseudonymKey: ReadSecret
+  measure: Measure
+  count: Count
+}
+
+export interface Archived {
+  /** That have left Postgres. */
+  messages: number
+  /** Written to the bucket. */
+  bytes: number
+  /** Rows that are not what the archive can hold; they stay. */
+  unfit: number
+  /** Tenants whose run went wrong; the next run begins anew. */
+  failed: number
+  /** Nothing that is due was left undone. */
+  isFinished: boolean
+  /** Until the next message can become due. */
+  dueInSeconds: number
+}
+
+export interface ArchiveOptions {
+  defaults: ArchiveDefaults
+  /** Milliseconds until the run has to have ended. */
+  timeLeft: () => number
+  log: Log
+  /** Absent: all. */
+  tenants?: readonly Tenant[]
+}
+
+const TENANTS_IN_CALL = 1_000
+
+/** Of all tenants, in pages. */
+async function* tenantsOf({ database }: Pick<ArchiveServices, 'database'>): AsyncGenerator<Tenant, void> {
+  let last: Tenant = { companyId: '', platform: '' }
+  for (;;) {
+    const rows = await database.callFor<{ company_id: string; platform: string }>(last, 'list_tenants', [
+      { integer: TENANTS_IN_CALL },
+    ])
+    for (const { company_id, platform } of rows) {
+      last = { companyId: company_id, platform }
+      yield last
+    }
+    if (rows.length < TENANTS_IN_CALL) return
+  }
+}
+
+/**
+ * Archives what is due. What goes wrong with one tenant is logged and counted, and the others
+ * go on; where Postgres or the bucket cannot be reached it throws `unavailable`.
+ */
+export async function archive(services: ArchiveServices, options: ArchiveOptions): Promise<Archived> {
+  const { defaults, timeLeft, log } = options
+  const total: Archived = { ...NOTHING }
+  let oldestSeconds = 0
+  const tenants = options.tenants ?? (await Array.fromAsync(tenantsOf(services)))
+  // From another one each time: one that fills every run must not keep those behind it from ever being reached.
+  const first = Math.floor(Math.random() * tenants.length)
+  for (const tenant of [...tenants.slice(first), ...tenants.slice(0, first)]) {
+    if (timeLeft() <= 0) total.isFinished = false
+    if (!total.isFinished) break
+    try {
+      await removeDead(services, tenant)
+      // First what goes for ever, or it would be archived for nothing.
+      total.isFinished = await retainTenant(services, tenant, options)
+      if (!total.isFinished) break
+      total.isFinished = await archiveTenant(services, tenant, { ...options, total })
+      const settled = await settle(services, tenant, defaults)
+      oldestSeconds = Math.max(oldestSeconds, settled.oldest_seconds ?? 0)
+      total.dueInSeconds = Math.min(total.dueInSeconds, settled.due_seconds)
+    } catch (error) {
+      services.count('ArchiveFailed')
+      total.failed += 1
+      log.error('tenant not archived', { ...tenant, error })
+      if (error instanceof CodedError && error.code === 'unavailable') throw error
+    }
+  }
+  services.measure('RowsArchived', total.messages)
+  services.measure('BytesArchived', total.bytes)
+  services.measure('OldestMessageAge', oldestSeconds)
+  services.measure('ArchiveTimeLeft', total.isFinished ? Math.max(0, timeLeft() / 1_000) : 0)
+  return total
+}
+
+/** False: time ran out first. */
+async function retainTenant(
+  services: ArchiveServices,
+  tenant: Tenant,
+  { timeLeft, log }: ArchiveOptions,
+): Promise<boolean> {
+  const { isFinished, ...counts } = await retain(services, tenant, timeLeft)
+  if (Object.values(counts).some((count) => count > 0)) log.info('retention', { ...tenant, ...counts })
+  return isFinished
+}
+
+const NOTHING: Archived = {
+  messages: 0,
+  bytes: 0,
+  unfit: 0,
+  failed: 0,
+  isFinished: true,
+  dueInSeconds: Number.POSITIVE_INFINITY,
+}
+
+const DEAD_OBJECTS_IN_CALL = 100
+
+/** Removes objects that nothing has come of: from the bucket first, since what Postgres forgets nobody finds again. */
+export async function removeDead({ database, bucket }: ObjectServices, tenant: Tenant): Promise<void> {
+  const dead = await database.callFor<{ key: string; upload_id: string | null }>(
+    tenant,
+    'drop_dead_objects',
+    [{ integer: DEAD_OBJECTS_IN_CALL }],
+  )
+  for (const { key, upload_id } of dead) {
+    if (upload_id !== null) await bucket.abortUpload(key, upload_id)
+    await bucket.deleteVersions(key)
+    await bucket.deleteVersions(manifestKeyOf(key))
+    await database.callFor(tenant, 'forget_archive_object', [{ text: key }])
+  }
+}
+
+interface Run extends ArchiveOptions {
+  /** Added to as it goes. */
+  total: Archived
+}
+
+/** False: time ran out first. */
+async function archiveTenant(
+  services: ArchiveServices,
+  tenant: Tenant,
+  { defaults, timeLeft, log, total }: Run,
+): Promise<boolean> {
+  const onUnfit = (sessionId: string, messageId: string, why: string): void => {
+    total.unfit += 1
+    services.count('RowUnfitForArchive')
+    log.error('row not archived', { ...tenant, sessionId, messageId, why })
+  }
+  const rows = readArchivable(services.database, tenant, defaults)
+  const pseudonymKey = await services.pseudonymKey()
+  const members = compressed(segmentsOf({ bucket: services.bucket, pseudonymKey, onUnfit }, tenant, rows))
+  try {
+    for (;;) {
+      const begunAt = timeLeft()
+      // What is written has to be read back and to leave in this run, which takes about as long again.
+      const isTimeUp = (): boolean => timeLeft() < begunAt - timeLeft()
+      const object = await writeObject(services, tenant, members, isTimeUp)
+      if (object === undefined) return true
+      const isLast = isTimeUp()
+      const read = await readBack(services.bucket, object)
+      if (!(await complete(services, tenant, object))) {
+        // By an erasure, whose user may stand in it.
+        log.warn('archive object was given up', { ...tenant, key: object.key })
+        total.dueInSeconds = 0
+        return true
+      }
+      const left = await letLeave(services, tenant, object.key, read, timeLeft)
+      total.bytes += object.bytes
+      total.messages += left
+      log.info('archived', { ...tenant, key: object.key, copied: object.messages, left })
+      if (isLast || timeLeft() <= 0) return false
+    }
+  } finally {
+    await members.return()
+  }
+}
+
+/** False: it was given up while it was written. */
+async function complete(
+  { database }: Pick<ArchiveServices, 'database'>,
+  tenant: Tenant,
+  { key, bytes, sha256, messages, segments }: WrittenObject,
+): Promise<boolean> {
+  const [row] = await database.callFor<{ complete_archive_object: boolean }>(
+    tenant,
+    'complete_archive_object',
+    [{ text: key }, { jsonb: { bytes, sha256, messages, segments: segments.length } }],
+  )
+  return row?.complete_archive_object ?? false
+}
+
+/** In one transaction: who writes in one of its sessions waits for it, some 20 ms. */
+const MESSAGES_IN_CALL = 500
+const CALLS_AT_ONCE = 2
+
+/** Lets the messages of segments leave Postgres, batch after batch. Returns how many have. */
+async function letLeave(
+  { database }: Pick<ArchiveServices, 'database'>,
+  tenant: Tenant,
+  key: string,
+  segments: readonly ReadSegment[],
+  timeLeft: () => number,
+): Promise<number> {
+  const calls = inOrder(batchesOf(segments), CALLS_AT_ONCE, async (batch) => {
+    if (timeLeft() <= 0) return [] // The next run copies them once more.
+    return database.callFor<{ messages: number }>(tenant, 'switch_segments', [
+      { text: key },
+      { jsonb: batch.map(({ read, ...segment }) => ({ ...segment, messages: JSON.parse(read) })) },
+    ])
+  })
+  let messages = 0
+  for await (const left of calls) for (const one of left) messages += one.messages
+  return messages
+}
+
+function* batchesOf(segments: readonly ReadSegment[]): Generator<ReadSegment[], void> {
+  let batch: ReadSegment[] = []
+  let messages = 0
+  for (const segment of segments) {
+    if (batch.length > 0 && messages + segment.messages > MESSAGES_IN_CALL) {
+      yield batch
+      batch = []
+      messages = 0
+    }
+    batch.push(segment)
+    messages += segment.messages
+  }
+  if (batch.length > 0) yield batch
+}
+
+interface Settled {
+  expired: number
+  oldest_seconds: number | null
+  due_seconds: number
+}
+
+const EXPIRED_IN_CALL = 2_000
+
+async function settle(
+  { database }: Pick<ArchiveServices, 'database'>,
+  tenant: Tenant,
+  { archiveAfterDays }: ArchiveDefaults,
+): Promise<Settled> {
+  for (;;) {
+    const [settled] = await database.callFor<Settled>(tenant, 'settle_archive', [
+      { integer: archiveAfterDays },
+      { integer: EXPIRED_IN_CALL },
+    ])
+    if (settled === undefined) throw new Error('settle_archive returned nothing')
+    if (settled.expired < EXPIRED_IN_CALL) return settled
+  }
+}

@@ -1,0 +1,16 @@
+/** What stands for a user where the user's id must not: in the archive, and in Postgres after a year. */
+import { createHmac } from 'node:crypto'
+import type { Tenant } from '../protocol.ts'
+
+const HEX_DIGITS = 32
+
+/**
+ * The same for the same user of the same tenant, and of no use to whoever does not have the key. Parts are framed, so
+ * that no two users read alike.
+ */
+export function pseudonymOf(key: string, { companyId, platform }: Tenant, userId: string): string {
+  const mac = createHmac('sha256', key)
+    .update(JSON.stringify([companyId, platform, userId]))
+    .digest('hex')
+  return `anon_${mac.slice(0, HEX_DIGITS)}`
+}

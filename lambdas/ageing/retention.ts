@@ -1,0 +1,147 @@
+/**
+ * Retention, a part of the daily run: what has had its time goes, from Postgres, the bucket and the archive. Each step takes
+ * bounded batches and does nothing where nothing is due, so that a run that is killed is followed by one that begins anew.
+ * Daily totals are kept: usage was counted when it was used. docs/rights.md has the times.
+ */
+import { removeTexts } from '../messages/large-text.ts'
+import type { Tenant } from '../protocol.ts'
+import { eraseArchived, removeDropped, removeTextsOf, segmentsOf } from '../rights/erase-archived.ts'
+import { type Clearing, clearSessions } from '../rights/erase-sessions.ts'
+import { continueIfTime, OutOfTime } from '../rights/out-of-time.ts'
+import type { Bucket } from '../services/bucket.ts'
+import type { Database } from '../services/database.ts'
+import type { ReadSecret } from '../services/secrets.ts'
+import { pseudonymOf } from './pseudonym.ts'
+
+export interface RetentionServices {
+  database: Database
+  bucket: Bucket
+  pseudonymKey: ReadSecret
+}
+
+/** How much of what went in one run. */
+export interface Retained {
+  sessions: number
+  messages: number
+  archiveObjects: number
+  /** Rows in which a hash stands for a user now. */
+  hidden: number
+  auditLines: number
+}
+
+/** Rows in one call. */
+const ROWS = 500
+const AT_ONCE = 10
+/** Not an erasure's: as sql/operations/retention.sql marks sessions. */
+const JOB = '00000000-0000-0000-0000-000000000000'
+/** What is kept in the hot store ends by itself, long before any of these times. */
+const NO_HOT_STORE = { sessionErased: async () => ({ running: 0, removed: 0 }) }
+
+type Step = (services: RetentionServices, clearing: Clearing, counts: Retained) => Promise<void>
+
+const removeSessions: Step = async (services, clearing, counts) => {
+  for (;;) {
+    continueIfTime(clearing.run)
+    const [marked] = await services.database.callFor<{ deleted: number; expired: number }>(
+      clearing.tenant,
+      'mark_overdue_sessions',
+      [{ integer: ROWS }],
+    )
+    const some = (marked?.deleted ?? 0) + (marked?.expired ?? 0)
+    counts.sessions += some
+    if (some === 0) break
+  }
+  // Also what a run before has marked and not removed.
+  await clearSessions({ ...services, hotStore: NO_HOT_STORE }, clearing)
+  await eraseArchived(services, clearing)
+}
+
+const removeMessages: Step = async ({ database, bucket }, { tenant, run }, counts) => {
+  for (;;) {
+    continueIfTime(run)
+    const rows = await database.callFor<{ id: string; content_key: string | null }>(
+      tenant,
+      'overdue_messages',
+      [{ integer: ROWS }],
+    )
+    if (rows.length === 0) return
+    const large = rows.filter(({ content_key }) => content_key !== null)
+    for (let from = 0; from < large.length; from += AT_ONCE)
+      await Promise.all(large.slice(from, from + AT_ONCE).map(({ id }) => removeTexts(bucket, tenant, id)))
+    const [removed] = await database.callFor<{ remove_overdue_messages: number }>(
+      tenant,
+      'remove_overdue_messages',
+      [{ jsonb: rows.map(({ id }) => id) }],
+    )
+    if (!removed?.remove_overdue_messages) return // changed meanwhile, all of them
+    counts.messages += removed.remove_overdue_messages
+  }
+}
+
+const removeObjects: Step = async (services, { tenant, run }, counts) => {
+  const { database, bucket } = services
+  for (;;) {
+    continueIfTime(run)
+    const [row] = await database.callFor<{ overdue_object: string | null }>(tenant, 'overdue_object', [])
+    const key = row?.overdue_object
+    if (!key) return
+    for (const segment of await segmentsOf(database, tenant, key))
+      await removeTextsOf(bucket, tenant, key, segment)
+    const [dropped] = await database.callFor<{ drop_overdue_object: number }>(tenant, 'drop_overdue_object', [
+      { text: key },
+    ])
+    counts.messages += dropped?.drop_overdue_object ?? 0
+    counts.archiveObjects += 1
+    await removeDropped(services, tenant)
+  }
+}
+
+const hideUsers: Step = async ({ database, pseudonymKey }, { tenant, run }, counts) => {
+  for (;;) {
+    continueIfTime(run)
+    const rows = await database.callFor<{ user_id: string }>(tenant, 'users_to_hide', [{ integer: ROWS }])
+    if (rows.length === 0) return
+    const key = await pseudonymKey()
+    const users = rows.map(({ user_id }) => ({ user_id, pseudonym: pseudonymOf(key, tenant, user_id) }))
+    for (;;) {
+      continueIfTime(run)
+      const [hidden] = await database.callFor<{ hide_users: number }>(tenant, 'hide_users', [
+        { jsonb: users },
+        { integer: ROWS },
+      ])
+      if (!hidden?.hide_users) break
+      counts.hidden += hidden.hide_users
+    }
+  }
+}
+
+const removeExpired: Step = async ({ database }, { tenant, run }, counts) => {
+  for (;;) {
+    continueIfTime(run)
+    const [removed] = await database.callFor<{ audit_lines: number; tombstones: number }>(
+      tenant,
+      'remove_expired',
+      [{ integer: ROWS }],
+    )
+    counts.auditLines += removed?.audit_lines ?? 0
+    if (!removed || removed.audit_lines + removed.tombstones === 0) return
+  }
+}
+
+const steps: readonly Step[] = [removeSessions, removeMessages, removeObjects, hideUsers, removeExpired]
+
+/** Of one tenant. `isFinished` is false where time ran out first: the next run goes on. */
+export async function retain(
+  services: RetentionServices,
+  tenant: Tenant,
+  timeLeft: () => number,
+): Promise<Retained & { isFinished: boolean }> {
+  const counts = { sessions: 0, messages: 0, archiveObjects: 0, hidden: 0, auditLines: 0 }
+  try {
+    for (const step of steps) await step(services, { tenant, jobId: JOB, run: { timeLeft } }, counts)
+    return { ...counts, isFinished: true }
+  } catch (error) {
+    if (error instanceof OutOfTime) return { ...counts, isFinished: false }
+    throw error
+  }
+}

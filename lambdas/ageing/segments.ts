@@ -1,0 +1,94 @@
+/** A segment: messages of one session as one gzip member of an archive object. docs/archive-format.md. */
+import { createHash } from 'node:crypto'
+import { gunzipSync } from 'node:zlib'
+import { CodedError } from '../protocol.ts'
+import type { Bucket } from '../services/bucket.ts'
+import type { StoredMessage } from '../services/hot-store.ts'
+
+/** Of the lines. Raised when a reader has to know of a change. */
+export const SCHEMA_VERSION = 1
+
+/** One line: a row of chat_messages, with its whole text in `content` wherever it stood. */
+export interface ArchivedMessage extends StoredMessage {
+  /** A keyed hash of the session's user (pseudonym.ts). */
+  user: string
+  langsmith_trace_id: string | null
+  feedback_comment: string | null
+  deleted_at: string | null
+  /** With the microseconds of Postgres: by it a copy is told from a row that was changed since. */
+  updated_at: string
+  saved_at: string
+}
+
+/** Where a segment lies and what it must be, as archive_segments has it. */
+export interface SegmentPlace {
+  object_key: string
+  byte_offset: number
+  byte_length: number
+  text_bytes: number
+  messages: number
+  /** Of the lines, in hexadecimal. */
+  sha256: string
+}
+
+/** The copy is not what was written. Nothing of its content is in here. */
+export class BrokenSegment extends Error {
+  constructor(what: string, { object_key, byte_offset }: Pick<SegmentPlace, 'object_key' | 'byte_offset'>) {
+    super(`The segment at ${byte_offset} of ${object_key} is ${what}.`)
+    this.name = 'BrokenSegment'
+  }
+}
+
+export const sha256Of = (text: Uint8Array): string => createHash('sha256').update(text).digest('hex')
+
+/** The lines of a segment from the bytes of its member. Throws BrokenSegment where they are not what was written. */
+export const openSegment = (bytes: Uint8Array, place: SegmentPlace): ArchivedMessage[] =>
+  linesOf(bytes, place).map((line) => JSON.parse(line))
+
+/** The same, as they are: parsed and written again, their larger numbers would be others. */
+export function linesOf(bytes: Uint8Array, place: SegmentPlace): string[] {
+  if (bytes.length < place.byte_length) throw new BrokenSegment('truncated', place)
+  const text = inflated(bytes, place.text_bytes)
+  if (text === undefined || text.length !== place.text_bytes || sha256Of(text) !== place.sha256)
+    throw new BrokenSegment('altered', place)
+  const lines = text.toString().split('\n')
+  if (lines.pop() !== '' || lines.length !== place.messages) throw new BrokenSegment('miscounted', place)
+  return lines
+}
+
+/** At once, since handing so little to a thread takes longer. The limit: what was altered must not fill the memory. */
+function inflated(bytes: Uint8Array, textBytes: number): Buffer | undefined {
+  try {
+    return gunzipSync(bytes, { maxOutputLength: Math.max(textBytes, 1) })
+  } catch {
+    return undefined
+  }
+}
+
+/**
+ * Reads the lines of one segment, with one range read. CodedError `unavailable` where the bucket cannot be reached, and
+ * where the segment is missing, truncated or altered: then its cause is a BrokenSegment.
+ */
+export async function readLines(bucket: Pick<Bucket, 'getRange'>, place: SegmentPlace): Promise<string[]> {
+  const range = { offset: place.byte_offset, length: place.byte_length }
+  const bytes = await bucket.getRange(place.object_key, range)
+  try {
+    if (bytes === undefined) throw new BrokenSegment('missing', place)
+    return linesOf(bytes, place)
+  } catch (cause) {
+    throw new CodedError('unavailable', 'Archived messages cannot be read right now.', { cause })
+  }
+}
+
+/** The same, as messages. */
+export const readSegment = async (
+  bucket: Pick<Bucket, 'getRange'>,
+  place: SegmentPlace,
+): Promise<ArchivedMessage[]> => (await readLines(bucket, place)).map((line) => JSON.parse(line))
+
+/** A line as the row that it was: with its text where it stood, in the object that content_key names if it had one. */
+export function rowOf({ content, content_key }: ArchivedMessage, line: string): string {
+  if (content_key === null) return line
+  const whole = `{"content":${JSON.stringify(content)},`
+  return `{"content":"",${line.startsWith(whole) ? line.slice(whole.length) : JSON.stringify({ ...JSON.parse(line), content: undefined }).slice(1)}`
+}

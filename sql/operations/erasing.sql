@@ -1,0 +1,405 @@
+-- Erasing, in bounded steps that may be repeated (lambdas/rights/erase.ts). Sessions are marked first; from then on nothing
+-- of them is read or written. What is removed is counted in its job, in the transaction that removes it.
+
+-- A session that was erased: its id makes none again.
+create or replace function turnkeep.is_erased_session(p_company_id text, p_platform text, p_session_id uuid) returns boolean
+language sql stable as $$
+  select exists (
+    select 1 from public.erased_sessions e
+    where e.company_id = p_company_id and e.platform = p_platform and e.session_id = p_session_id
+  )
+$$;
+
+-- Records that are not saved any more, because their user or their session was erased. The caller has locked erasures.
+create or replace function turnkeep.is_erased(p_company_id text, p_platform text, p_user_id text, p_session_id uuid, p_created_at timestamptz)
+returns boolean
+language sql stable as $$
+  select exists (
+    select 1 from public.erased_sessions e
+    where e.company_id = p_company_id and e.platform = p_platform and e.session_id = p_session_id
+  ) or exists (
+    select 1 from public.erasures e
+    where e.company_id = p_company_id and e.platform = p_platform and e.user_id = p_user_id and p_created_at <= e.cutoff
+  )
+$$;
+
+-- Those of some message records that were not erased; for save_messages. It waits for an erasure that is just being asked
+-- for, and one that is asked for later waits for this transaction.
+create or replace function turnkeep.without_erased(p_records jsonb) returns jsonb
+language plpgsql as $$
+declare
+  v_tenant record;
+  v_records jsonb := p_records;
+begin
+  for v_tenant in
+    select r ->> 'company_id' as company_id, r ->> 'platform' as platform from jsonb_array_elements(p_records) r group by 1, 2 order by 1, 2
+  loop
+    perform turnkeep.set_tenant(v_tenant.company_id, v_tenant.platform);
+    perform turnkeep.lock_erasures(v_tenant.company_id, v_tenant.platform, true);
+    -- Of most tenants nothing was ever erased.
+    continue when not exists (
+        select 1 from public.erased_sessions e where e.company_id = v_tenant.company_id and e.platform = v_tenant.platform
+      ) and not exists (
+        select 1 from public.erasures e where e.company_id = v_tenant.company_id and e.platform = v_tenant.platform
+      );
+    select coalesce(jsonb_agg(r.record order by r.place), '[]') into v_records
+    from jsonb_array_elements(v_records) with ordinality as r (record, place)
+    where r.record ->> 'company_id' <> v_tenant.company_id or r.record ->> 'platform' <> v_tenant.platform
+      or not turnkeep.is_erased(v_tenant.company_id, v_tenant.platform, r.record ->> 'user_id',
+        (r.record ->> 'session_id')::uuid, (r.record ->> 'created_at')::timestamptz);
+  end loop;
+  return v_records;
+end $$;
+
+-- Saves a batch as save_messages does, and returns what was not saved because it was erased: texts of it may stand in the
+-- bucket, and the hot store may know its session.
+create or replace function turnkeep.save_records(p_records jsonb)
+returns table (company_id text, platform text, id uuid, session_id uuid, thread_id text)
+language plpgsql as $$
+#variable_conflict use_column
+declare
+  v_saved jsonb := turnkeep.without_erased(p_records);
+begin
+  perform turnkeep.save_messages(v_saved);
+  if jsonb_array_length(v_saved) < jsonb_array_length(p_records) then
+    return query
+      select r.company_id, r.platform, r.id, r.session_id, r.thread_id
+      from jsonb_to_recordset(p_records) as r (company_id text, platform text, id uuid, session_id uuid, thread_id text)
+      where not exists (
+        select 1 from jsonb_to_recordset(v_saved) as s (company_id text, platform text, id uuid)
+        where (s.company_id, s.platform, s.id) = (r.company_id, r.platform, r.id)
+      );
+  end if;
+end $$;
+
+-- Adds to what a job has removed from a place; a count of 0 names the place. The caller has set the tenant.
+create or replace function turnkeep.count_erased(p_company_id text, p_platform text, p_job_id uuid, p_place text, p_count bigint) returns void
+language sql as $$
+  update public.user_jobs j
+  set updated_at = clock_timestamp(), progress = jsonb_set(
+    jsonb_set(j.progress, '{places}', coalesce(j.progress -> 'places', '{}')), array['places', p_place],
+    to_jsonb(coalesce((j.progress #>> array['places', p_place])::bigint, 0) + p_count))
+  where j.company_id = p_company_id and j.platform = p_platform and j.id = p_job_id
+$$;
+
+-- The same for what is counted outside.
+create or replace function turnkeep.note_erased(p_company_id text, p_platform text, p_job_id uuid, p_counts jsonb) returns boolean
+language plpgsql as $$
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  perform turnkeep.count_erased(p_company_id, p_platform, p_job_id, c.key, c.value::bigint) from jsonb_each_text(p_counts) c;
+  return true;
+end $$;
+
+-- Marks sessions of a user that were there at the cutoff, p_limit at most: no turn is opened in one any more, and nobody
+-- reads it. Returns them.
+create or replace function turnkeep.mark_erased_sessions(p_company_id text, p_platform text, p_job_id uuid, p_user_ids jsonb, p_cutoff timestamptz, p_limit integer)
+returns table (session_id uuid)
+language plpgsql as $$
+#variable_conflict use_column
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  return query
+    with marked as (
+      update public.chat_sessions s
+      set deleted_at = coalesce(s.deleted_at, now()), ended_at = coalesce(s.ended_at, now()), is_active = false
+      where s.company_id = p_company_id and s.platform = p_platform and s.id in (
+        select c.id from public.chat_sessions c
+        where c.company_id = p_company_id and c.platform = p_platform and c.user_id = any (turnkeep.texts_of(p_user_ids))
+          and c.created_at <= p_cutoff
+          and not exists (
+            select 1 from public.erased_sessions e
+            where e.company_id = p_company_id and e.platform = p_platform and e.session_id = c.id and e.job_id = p_job_id
+          )
+        order by c.id limit p_limit for update
+      )
+      returning s.id
+    )
+    insert into public.erased_sessions as e (company_id, platform, session_id, job_id)
+    select p_company_id, p_platform, m.id, p_job_id from marked m
+    on conflict (company_id, platform, session_id) do update set job_id = excluded.job_id -- retention was at it
+    returning e.session_id;
+end $$;
+
+-- Answers that are still written in sessions that are to go.
+create or replace function turnkeep.running_in_erased(p_company_id text, p_platform text, p_job_id uuid, p_limit integer)
+returns table (message_id uuid)
+language plpgsql stable as $$
+#variable_conflict use_column
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  return query
+    select t.message_id from public.chat_turns t
+    join public.erased_sessions e on e.company_id = t.company_id and e.platform = t.platform and e.session_id = t.session_id
+    where t.company_id = p_company_id and t.platform = p_platform and t.state <> 'finished' and e.job_id = p_job_id
+      and e.cleared_at is null
+    order by t.message_id limit p_limit;
+end $$;
+
+-- Removes the rows of what is gone elsewhere, {messages: [id, …], archived: [id, …], sessions: [id, …]} as the call before
+-- returned them, and returns what is next, p_limit at most: kind 'message' {id, session_id, thread_id, content_key}; where
+-- there are none, 'archived' {id, session_id, thread_id (one of its session's)}; and then 'session' {id, threads}. Nothing:
+-- all is gone. A call without p_gone returns the same once more.
+create or replace function turnkeep.erase_next(p_company_id text, p_platform text, p_job_id uuid, p_gone jsonb, p_limit integer)
+returns table (kind text, body jsonb)
+language plpgsql as $$
+#variable_conflict use_column
+declare
+  v_messages uuid[] := turnkeep.texts_of(coalesce(p_gone -> 'messages', '[]'))::uuid[];
+  v_sessions uuid[] := turnkeep.texts_of(coalesce(p_gone -> 'sessions', '[]'))::uuid[];
+  v_turns uuid[];
+  v_removed uuid[];
+  v_texts bigint;
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  if v_messages <> '{}' then
+    with gone as (
+      delete from public.chat_turns t
+      where t.company_id = p_company_id and t.platform = p_platform and (t.message_id = any (v_messages) or t.question_id = any (v_messages))
+        and exists (
+          select 1 from public.erased_sessions e
+          where e.company_id = p_company_id and e.platform = p_platform and e.session_id = t.session_id and e.job_id = p_job_id
+        )
+      returning t.message_id
+    )
+    select array_agg(g.message_id) into v_turns from gone g;
+    delete from public.chat_reply_events e
+    where e.company_id = p_company_id and e.platform = p_platform and e.message_id = any (v_turns);
+    with gone as (
+      delete from public.chat_messages m using public.erased_sessions e
+      where m.company_id = p_company_id and m.platform = p_platform and m.id = any (v_messages)
+        and e.company_id = p_company_id and e.platform = p_platform and e.session_id = m.session_id and e.job_id = p_job_id
+      returning m.id, m.content_key
+    )
+    select array_agg(g.id), count(g.content_key) into v_removed, v_texts from gone g;
+    perform turnkeep.count_erased(p_company_id, p_platform, p_job_id, 'messages', coalesce(cardinality(v_removed), 0));
+    perform turnkeep.count_erased(p_company_id, p_platform, p_job_id, 'turns', coalesce(cardinality(v_turns), 0));
+    perform turnkeep.count_erased(p_company_id, p_platform, p_job_id, 'largeTexts', v_texts);
+  end if;
+  if p_gone ? 'archived' then -- Of the archive itself another step takes care.
+    delete from public.archived_messages a using public.erased_sessions e
+    where a.company_id = p_company_id and a.platform = p_platform and a.id = any (turnkeep.texts_of(p_gone -> 'archived')::uuid[])
+      and e.company_id = p_company_id and e.platform = p_platform and e.session_id = a.session_id and e.job_id = p_job_id;
+  end if;
+  if v_sessions <> '{}' then
+    delete from public.archived_threads a
+    where a.company_id = p_company_id and a.platform = p_platform and a.session_id = any (v_sessions);
+    with gone as (
+      update public.erased_sessions e set cleared_at = clock_timestamp()
+      where e.company_id = p_company_id and e.platform = p_platform and e.session_id = any (v_sessions) and e.job_id = p_job_id
+        and e.cleared_at is null
+      returning e.session_id
+    ), rows as (
+      delete from public.chat_sessions s using gone g
+      where s.company_id = p_company_id and s.platform = p_platform and s.id = g.session_id
+    )
+    select array_agg(g.session_id) into v_removed from gone g;
+    perform turnkeep.count_erased(p_company_id, p_platform, p_job_id, 'sessions', coalesce(cardinality(v_removed), 0));
+  end if;
+
+  return query
+    select 'message', jsonb_build_object('id', w.id, 'session_id', w.session_id, 'thread_id', w.thread_id, 'content_key', w.content_key)
+    from public.erased_sessions e
+    cross join lateral (
+      select m.id, m.session_id, m.thread_id, m.content_key from public.chat_messages m
+      where m.company_id = p_company_id and m.platform = p_platform and m.session_id = e.session_id
+      union all
+      -- Not saved yet, or never: each stands beside what its turn will save.
+      select t.message_id, t.session_id, t.thread_id, t.answer ->> 'content_key' from public.chat_turns t
+      where t.company_id = p_company_id and t.platform = p_platform and t.session_id = e.session_id
+      union all
+      select t.question_id, t.session_id, t.thread_id, t.question ->> 'content_key' from public.chat_turns t
+      where t.company_id = p_company_id and t.platform = p_platform and t.session_id = e.session_id and t.question is not null
+    ) w
+    where e.company_id = p_company_id and e.platform = p_platform and e.job_id = p_job_id and e.cleared_at is null
+    order by w.session_id, w.id limit p_limit;
+  if not found then
+    return query
+      select 'archived', jsonb_build_object('id', a.id, 'session_id', a.session_id, 'thread_id', coalesce((
+        select t.thread_id from public.archived_threads t
+        where t.company_id = p_company_id and t.platform = p_platform and t.session_id = a.session_id limit 1), 'main'))
+      from public.erased_sessions e
+      join public.archived_messages a on a.company_id = e.company_id and a.platform = e.platform and a.session_id = e.session_id
+      where e.company_id = p_company_id and e.platform = p_platform and e.job_id = p_job_id and e.cleared_at is null
+      order by a.session_id, a.id limit p_limit;
+  end if;
+  if not found then
+    return query
+      select 'session', jsonb_build_object('id', e.session_id, 'threads', array(
+        select t.thread_id from public.archived_threads t
+        where t.company_id = p_company_id and t.platform = p_platform and t.session_id = e.session_id limit 50))
+      from public.erased_sessions e
+      where e.company_id = p_company_id and e.platform = p_platform and e.job_id = p_job_id and e.cleared_at is null
+      order by e.session_id limit p_limit;
+  end if;
+end $$;
+
+-- What stands of a user beside sessions, p_limit rows at most of each: keys, usage (the tenant's totals stay), the count
+-- for the rate limits. Returns how many are gone; 0: all.
+create or replace function turnkeep.erase_user_rows(p_company_id text, p_platform text, p_job_id uuid, p_user_ids jsonb, p_cutoff timestamptz, p_limit integer)
+returns integer
+language plpgsql as $$
+declare
+  v_keys integer;
+  v_days integer;
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  delete from public.idempotency_keys k
+  where k.company_id = p_company_id and k.platform = p_platform and (k.user_id, k.key) in (
+    select d.user_id, d.key from public.idempotency_keys d
+    where d.company_id = p_company_id and d.platform = p_platform and d.user_id = any (turnkeep.texts_of(p_user_ids))
+      and d.created_at <= p_cutoff
+    limit p_limit
+  );
+  get diagnostics v_keys = row_count;
+  delete from public.usage_daily u
+  where u.company_id = p_company_id and u.platform = p_platform and (u.user_id, u.day, u.model) in (
+    select d.user_id, d.day, d.model from public.usage_daily d
+    where d.company_id = p_company_id and d.platform = p_platform and d.user_id = any (turnkeep.texts_of(p_user_ids))
+      and d.user_id <> '' and d.day <= (p_cutoff at time zone 'UTC')::date
+    limit p_limit
+  );
+  get diagnostics v_days = row_count;
+  delete from public.rate_limits l
+  where l.company_id = p_company_id and l.platform = p_platform and l.kind = 'user' and l.key = any (turnkeep.texts_of(p_user_ids));
+  perform turnkeep.count_erased(p_company_id, p_platform, p_job_id, 'keys', v_keys);
+  perform turnkeep.count_erased(p_company_id, p_platform, p_job_id, 'usageDays', v_days);
+  return v_keys + v_days;
+end $$;
+
+-- Exports of a user that were asked for up to the cutoff: kind, id and the upload that one may be at. With p_gone, a JSON
+-- array of their ids, they are forgotten.
+create or replace function turnkeep.erase_exports(p_company_id text, p_platform text, p_job_id uuid, p_user_ids jsonb, p_cutoff timestamptz, p_gone jsonb)
+returns table (id uuid, upload_id text)
+language plpgsql as $$
+#variable_conflict use_column
+declare
+  v_count integer;
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  if p_gone <> '[]' then
+    delete from public.user_jobs j
+    where j.company_id = p_company_id and j.platform = p_platform and j.kind = 'export'
+      and j.user_id = any (turnkeep.texts_of(p_user_ids)) and j.id = any (turnkeep.texts_of(p_gone)::uuid[]);
+    get diagnostics v_count = row_count;
+    perform turnkeep.count_erased(p_company_id, p_platform, p_job_id, 'exports', v_count);
+  end if;
+  return query
+    select j.id, j.progress ->> 'uploadId' from public.user_jobs j
+    where j.company_id = p_company_id and j.platform = p_platform and j.kind = 'export'
+      and j.user_id = any (turnkeep.texts_of(p_user_ids)) and j.created_at <= p_cutoff
+    order by j.id limit 500;
+end $$;
+
+-- Objects that are being written may hold messages of whoever is erased, and nobody knows it yet: they are given up, and
+-- their runs throw them away. Returns what is to be removed from the bucket, also what was left over before.
+create or replace function turnkeep.drop_writing_objects(p_company_id text, p_platform text, p_limit integer)
+returns table (key text, upload_id text, was_complete boolean)
+language plpgsql as $$
+#variable_conflict use_column
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  update public.archive_objects o set state = 'dropped'
+  where o.company_id = p_company_id and o.platform = p_platform and o.state = 'writing';
+  return query
+    select o.key, o.upload_id, o.completed_at is not null from public.archive_objects o
+    where o.company_id = p_company_id and o.platform = p_platform and o.state = 'dropped'
+    order by o.completed_at is null, o.key limit p_limit;
+end $$;
+
+-- An object that holds messages of sessions that are to go; null: there is none.
+create or replace function turnkeep.next_erased_object(p_company_id text, p_platform text, p_job_id uuid) returns text
+language plpgsql stable as $$
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  return (
+    select c.object_key from public.erased_sessions e
+    join public.archive_segments c on c.company_id = e.company_id and c.platform = e.platform and c.session_id = e.session_id
+    join public.archive_objects o on o.company_id = e.company_id and o.platform = e.platform and o.key = c.object_key
+    where e.company_id = p_company_id and e.platform = p_platform and e.job_id = p_job_id and o.state = 'complete'
+    order by c.object_key limit 1
+  );
+end $$;
+
+-- Segments of an object as they follow each other, from an offset on. has_gone: it stays behind when the object is written
+-- again, because its session was erased, or because its rows never left. is_erased: the former.
+create or replace function turnkeep.object_segments(p_company_id text, p_platform text, p_key text, p_offset integer, p_limit integer)
+returns table (id uuid, session_id uuid, byte_offset bigint, byte_length integer, text_bytes integer, messages integer,
+  first_sequence integer, last_sequence integer, sha256 text, has_gone boolean, is_erased boolean)
+language plpgsql stable as $$
+#variable_conflict use_column
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  return query
+    select c.id, c.session_id, c.byte_offset, c.byte_length, c.text_bytes, c.messages, c.first_sequence, c.last_sequence, c.sha256,
+      c.state = 'copied' or e.session_id is not null, e.session_id is not null
+    from public.archive_segments c
+    left join public.erased_sessions e on e.company_id = c.company_id and e.platform = c.platform and e.session_id = c.session_id
+    where c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_key and c.byte_offset >= p_offset
+    order by c.byte_offset limit p_limit;
+end $$;
+
+-- What is left of an object stands in another one, {key, bytes, sha256} (null: nothing is left): the segments that stayed
+-- follow each other there as they did. p_kept and p_gone: how many of either there were when it was written. False: the
+-- object was given up, or its segments have changed meanwhile, and nothing was switched.
+create or replace function turnkeep.switch_object(p_company_id text, p_platform text, p_job_id uuid, p_key text, p_new jsonb, p_kept jsonb, p_gone jsonb)
+returns boolean
+language plpgsql as $$
+declare
+  v_kept uuid[] := turnkeep.texts_of(p_kept)::uuid[];
+  v_gone uuid[] := turnkeep.texts_of(p_gone)::uuid[];
+  v_messages bigint;
+  v_segments integer;
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  perform 1 from public.archive_objects o
+  where o.company_id = p_company_id and o.platform = p_platform and o.key = p_key and o.state = 'complete' for update;
+  if not found then
+    return false;
+  end if;
+  -- A segment that was to stay behind as a copy, and whose rows have left since, must not be lost.
+  perform 1 from public.archive_segments c
+  left join public.erased_sessions e on e.company_id = c.company_id and e.platform = c.platform and e.session_id = c.session_id
+  where c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_key
+    and (c.id = any (v_gone)) is distinct from (c.state = 'copied' or e.session_id is not null);
+  if found then
+    return false;
+  end if;
+  select coalesce(sum(c.messages) filter (where c.state = 'live'), 0) into v_messages from public.archive_segments c
+  join public.erased_sessions e on e.company_id = c.company_id and e.platform = c.platform and e.session_id = c.session_id
+    and e.job_id = p_job_id
+  where c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_key;
+  delete from public.archived_messages a using public.archive_segments c
+  where a.company_id = p_company_id and a.platform = p_platform and a.session_id = c.session_id and a.segment_id = c.id
+    and c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_key and c.id = any (v_gone);
+  delete from public.archive_segments c
+  where c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_key and c.id = any (v_gone);
+  if p_new is not null then
+    update public.archive_segments c set object_key = p_new ->> 'key', byte_offset = w.starts
+    from (
+      select s.id, s.session_id, sum(s.byte_length::bigint) over (order by s.byte_offset) - s.byte_length as starts
+      from public.archive_segments s
+      where s.company_id = p_company_id and s.platform = p_platform and s.object_key = p_key
+    ) w
+    where c.company_id = p_company_id and c.platform = p_platform and c.session_id = w.session_id and c.id = w.id;
+    get diagnostics v_segments = row_count;
+    if v_segments <> cardinality(v_kept) then
+      raise exception using errcode = '40001', message = 'the segments have changed';
+    end if;
+    update public.archive_objects o
+    set state = 'complete', upload_id = null, completed_at = now(), segments = v_segments, bytes = (p_new ->> 'bytes')::bigint,
+      sha256 = p_new ->> 'sha256', messages = (
+        select sum(c.messages) from public.archive_segments c
+        where c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_new ->> 'key'
+      )
+    where o.company_id = p_company_id and o.platform = p_platform and o.key = p_new ->> 'key' and o.state = 'writing';
+    if not found then -- Another erasure has given it up.
+      raise exception using errcode = '40001', message = 'the object was given up';
+    end if;
+  end if;
+  update public.archive_objects o set state = 'dropped'
+  where o.company_id = p_company_id and o.platform = p_platform and o.key = p_key;
+  perform turnkeep.count_erased(p_company_id, p_platform, p_job_id, 'archiveMessages', v_messages);
+  perform turnkeep.count_erased(p_company_id, p_platform, p_job_id, 'archiveObjects', 1);
+  return true;
+end $$;

@@ -1,0 +1,114 @@
+-- What `npm run ops -- restore` asks for: archived messages become rows again (docs/runbook.md).
+
+-- Puts rows back: p_messages is a JSON array of lines of the archive, each message once. A row that is there stays, unless the
+-- line is of a later version; what was erased stays away. A session that is not there is made again, under the keyed hash
+-- that the line has for its user. Returns of each message what became of it: restored, replaced, present or erased.
+--
+-- Messages are locked before sessions, as saving does it. A message counts in its session when it is new to this database:
+-- one that had only left was counted before.
+create or replace function turnkeep.restore_messages(p_company_id text, p_platform text, p_messages text)
+returns table (id uuid, outcome text)
+language plpgsql as $$
+#variable_conflict use_column
+declare
+  -- As arrays they are looked up one by one, however many there are: a join might read them all.
+  v_ids uuid[] := array(select (l.value ->> 'id')::uuid from jsonb_array_elements(p_messages::jsonb) l);
+  v_sessions uuid[] := array(select distinct (l.value ->> 'session_id')::uuid from jsonb_array_elements(p_messages::jsonb) l);
+  v_lines jsonb;
+  v_erased uuid[];
+  v_before jsonb;
+  v_written jsonb;
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  perform turnkeep.lock_erasures(p_company_id, p_platform, true);
+  insert into public.tenants (company_id, platform) select p_company_id, p_platform where v_ids <> '{}' on conflict do nothing;
+
+  with owners as materialized (
+    select s.id, s.user_id from public.chat_sessions s
+    where s.company_id = p_company_id and s.platform = p_platform and s.id = any (v_sessions)
+  ), given as (
+    select l.value as line, (l.value ->> 'id')::uuid as id, coalesce(
+      turnkeep.is_erased(p_company_id, p_platform, o.user_id, (l.value ->> 'session_id')::uuid, (l.value ->> 'created_at')::timestamptz)
+      or turnkeep.is_erased(p_company_id, p_platform, l.value ->> 'user', (l.value ->> 'session_id')::uuid, (l.value ->> 'created_at')::timestamptz),
+      false) as erased
+    from jsonb_array_elements(p_messages::jsonb) l
+    left join owners o on o.id = (l.value ->> 'session_id')::uuid
+  )
+  select coalesce(jsonb_agg(g.line) filter (where not g.erased), '[]'), coalesce(array_agg(g.id) filter (where g.erased), '{}')
+  into v_lines, v_erased from given g;
+
+  select coalesce(jsonb_object_agg(m.id, m.is_deleted), '{}') into v_before from public.chat_messages m
+  where m.company_id = p_company_id and m.platform = p_platform and m.id = any (v_ids);
+
+  with written as (
+    insert into public.chat_messages as saved
+    select m.* from jsonb_array_elements(v_lines) l
+    cross join lateral jsonb_populate_record(null::public.chat_messages,
+      l.value || jsonb_build_object('company_id', p_company_id, 'platform', p_platform)) m
+    order by m.id
+    on conflict (company_id, platform, id) do update
+    set session_id = excluded.session_id, thread_id = excluded.thread_id, role = excluded.role, content = excluded.content,
+      content_key = excluded.content_key, token_count = excluded.token_count, response_time_ms = excluded.response_time_ms,
+      model = excluded.model, status = excluded.status, sources = excluded.sources, metadata = excluded.metadata,
+      langsmith_trace_id = excluded.langsmith_trace_id, parent_message_id = excluded.parent_message_id,
+      sequence_number = excluded.sequence_number, is_deleted = excluded.is_deleted, deleted_at = excluded.deleted_at,
+      created_at = excluded.created_at, updated_at = excluded.updated_at, saved_at = excluded.saved_at,
+      inquiry_category = excluded.inquiry_category, satisfaction_score = excluded.satisfaction_score,
+      feedback_comment = excluded.feedback_comment, resolution_status = excluded.resolution_status,
+      priority = excluded.priority, follow_up_needed = excluded.follow_up_needed, business_impact = excluded.business_impact
+    where excluded.updated_at > saved.updated_at
+    returning saved.id, saved.session_id, saved.is_deleted, saved.created_at
+  )
+  select coalesce(jsonb_agg(to_jsonb(w)), '[]') into v_written from written w;
+
+  with left_before as materialized (
+    select a.id from public.archived_messages a
+    where a.company_id = p_company_id and a.platform = p_platform and a.id = any (v_ids)
+  )
+  insert into public.chat_sessions as session (id, company_id, platform, user_id, created_at, last_active_at, expires_at, is_active, message_count)
+  select c.session_id, p_company_id, p_platform, c.user_id, c.first_at, c.last_at, c.last_at + interval '24 hours', false, c.messages
+  from (
+    select w.session_id, min(l.value ->> 'user') as user_id, min(w.created_at) as first_at, max(w.created_at) as last_at,
+      sum(case
+        when v_before ? w.id::text then (v_before -> w.id::text)::boolean::integer - w.is_deleted::integer
+        when a.id is not null then 0
+        else 1 - w.is_deleted::integer end)::integer as messages
+    from jsonb_to_recordset(v_written) as w (id uuid, session_id uuid, is_deleted boolean, created_at timestamptz)
+    join jsonb_array_elements(v_lines) l on (l.value ->> 'id')::uuid = w.id
+    left join left_before a on a.id = w.id
+    group by w.session_id order by w.session_id
+  ) c
+  on conflict (company_id, platform, id) do update
+  set last_active_at = greatest(session.last_active_at, excluded.last_active_at),
+    expires_at = greatest(session.expires_at, excluded.expires_at),
+    message_count = session.message_count + excluded.message_count;
+
+  return query
+    select l.id, case when w.id is null then 'present' when v_before ? l.id::text then 'replaced' else 'restored' end
+    from jsonb_to_recordset(v_lines) as l (id uuid)
+    left join jsonb_to_recordset(v_written) as w (id uuid) on w.id = l.id
+    union all
+    select e.id, 'erased' from unnest(v_erased) e (id);
+end $$;
+
+-- Tells Postgres of an object that it does not know, since it was restored from before that was written: so that an erasure
+-- finds it, and a run removes it, for all that it holds are rows again. Of one that it knows nothing is changed. p_segments:
+-- as record_segments takes them.
+create or replace function turnkeep.adopt_archive_object(p_company_id text, p_platform text, p_key text, p_object jsonb, p_segments jsonb)
+returns boolean
+language plpgsql as $$
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  insert into public.archive_objects (company_id, platform, key, state, messages, segments, bytes, sha256, schema_version, completed_at)
+  select p_company_id, p_platform, p_key, 'complete', r.messages, r.segments, r.bytes, r.sha256, r.schema_version, now()
+  from jsonb_populate_record(null::public.archive_objects, p_object) r
+  on conflict do nothing;
+  return turnkeep.record_segments(p_company_id, p_platform, p_key, (
+    select coalesce(jsonb_agg(s.value), '[]') from jsonb_array_elements(p_segments) s
+    where not exists (
+      select 1 from public.archive_segments c
+      where c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_key
+        and c.byte_offset = (s.value ->> 'byte_offset')::bigint
+    )
+  ));
+end $$;

@@ -1,0 +1,289 @@
+-- What has had its time (lambdas/ageing/retention.ts, docs/rights.md). Each operation takes a bounded number of rows, may be
+-- repeated, and says how many there were. Times are those of this clock alone.
+
+-- When a thing is over: what was deleted 30 days ago is purged; after a year without use a user's id gives way to a hash;
+-- a tenant's own time (retentionDays; null: none) ends everything that is older. The caller has set the tenant.
+create or replace function turnkeep.retention_times(p_company_id text, p_platform text)
+returns table (deleted_before timestamptz, named_before timestamptz, kept_after timestamptz)
+language plpgsql stable as $$
+begin
+  return query
+    select now() - interval '30 days', now() - interval '1 year',
+      now() - make_interval(days => (turnkeep.settings_of(p_company_id, p_platform) ->> 'retentionDays')::integer);
+end $$;
+
+-- Sessions that are over, marked as an erasure marks them, under the job of all zeros. Returns how many were marked.
+create or replace function turnkeep.mark_overdue_sessions(p_company_id text, p_platform text, p_limit integer)
+returns table (deleted integer, expired integer)
+language plpgsql as $$
+declare
+  v_times record;
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  select * into v_times from turnkeep.retention_times(p_company_id, p_platform);
+  with over as (
+    select s.id, s.deleted_at is not null as was_deleted from public.chat_sessions s
+    where s.company_id = p_company_id and s.platform = p_platform
+      and (s.deleted_at < v_times.deleted_before or s.last_active_at < v_times.kept_after)
+      and not exists (
+        select 1 from public.erased_sessions e
+        where e.company_id = p_company_id and e.platform = p_platform and e.session_id = s.id
+      )
+    order by s.id limit p_limit for update skip locked
+  ), marked as (
+    insert into public.erased_sessions (company_id, platform, session_id, job_id)
+    select p_company_id, p_platform, o.id, '00000000-0000-0000-0000-000000000000' from over o
+    on conflict do nothing
+  ), hidden as (
+    update public.chat_sessions s set deleted_at = now(), ended_at = coalesce(s.ended_at, now()), is_active = false
+    from over o
+    where s.company_id = p_company_id and s.platform = p_platform and s.id = o.id and not o.was_deleted
+  )
+  select count(*) filter (where o.was_deleted), count(*) filter (where not o.was_deleted) into deleted, expired from over o;
+  return next;
+end $$;
+
+-- Messages of sessions that stay: those that were deleted 30 days ago, and those that are older than the tenant keeps any.
+-- One of which the archive has a copy is passed over until that is gone, or the copy would stand in its place.
+create or replace function turnkeep.overdue_messages(p_company_id text, p_platform text, p_limit integer)
+returns table (id uuid, content_key text, was_deleted boolean)
+language plpgsql stable as $$
+#variable_conflict use_column
+declare
+  v_times record;
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  select * into v_times from turnkeep.retention_times(p_company_id, p_platform);
+  return query
+    select m.id, m.content_key, m.is_deleted from public.chat_messages m
+    where m.company_id = p_company_id and m.platform = p_platform
+      and (m.created_at < v_times.kept_after or (m.is_deleted and m.deleted_at < v_times.deleted_before))
+      and not exists (
+        select 1 from public.archived_messages a
+        where a.company_id = p_company_id and a.platform = p_platform and a.id = m.id
+      )
+    limit p_limit;
+end $$;
+
+-- Removes the rows of these, whose texts are gone: a JSON array of ids as overdue_messages returned them. What has changed
+-- since stays. A session keeps its count of those that were not deleted by anybody.
+create or replace function turnkeep.remove_overdue_messages(p_company_id text, p_platform text, p_ids jsonb) returns integer
+language plpgsql as $$
+declare
+  v_times record;
+  v_count integer;
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  select * into v_times from turnkeep.retention_times(p_company_id, p_platform);
+  with gone as (
+    delete from public.chat_messages m
+    where m.company_id = p_company_id and m.platform = p_platform and m.id = any (turnkeep.texts_of(p_ids)::uuid[])
+      and (m.created_at < v_times.kept_after or (m.is_deleted and m.deleted_at < v_times.deleted_before))
+    returning m.session_id, m.is_deleted
+  ), counted as (
+    update public.chat_sessions s set message_count = greatest(s.message_count - g.messages, 0)
+    from (select c.session_id, count(*) as messages from gone c where not c.is_deleted group by 1) g
+    where s.company_id = p_company_id and s.platform = p_platform and s.id = g.session_id
+  )
+  select count(*) into v_count from gone;
+  return v_count;
+end $$;
+
+-- An object of the archive that was written before the tenant's time: all in it is older. Null: there is none.
+create or replace function turnkeep.overdue_object(p_company_id text, p_platform text) returns text
+language plpgsql stable as $$
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  return (
+    select o.key from public.archive_objects o, turnkeep.retention_times(p_company_id, p_platform) t
+    where o.company_id = p_company_id and o.platform = p_platform and o.state = 'complete' and o.created_at < t.kept_after
+    order by o.key limit 1
+  );
+end $$;
+
+-- Nothing of such an object is found any more; drop_writing_objects returns it for removal. Returns how many messages it had.
+create or replace function turnkeep.drop_overdue_object(p_company_id text, p_platform text, p_key text) returns bigint
+language plpgsql as $$
+declare
+  v_messages bigint;
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  perform 1 from public.archive_objects o, turnkeep.retention_times(p_company_id, p_platform) t
+  where o.company_id = p_company_id and o.platform = p_platform and o.key = p_key and o.state = 'complete'
+    and o.created_at < t.kept_after for update of o;
+  if not found then
+    return 0;
+  end if;
+  delete from public.archived_threads h using public.archived_messages a, public.archive_segments c
+  where h.company_id = p_company_id and h.platform = p_platform and h.newest_answer_id = a.id
+    and a.company_id = p_company_id and a.platform = p_platform and a.session_id = c.session_id and a.segment_id = c.id
+    and c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_key;
+  with gone as (
+    delete from public.archived_messages a using public.archive_segments c
+    where a.company_id = p_company_id and a.platform = p_platform and a.session_id = c.session_id and a.segment_id = c.id
+      and c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_key
+    returning a.session_id
+  ), counted as (
+    update public.chat_sessions s set message_count = greatest(s.message_count - g.messages, 0)
+    from (select n.session_id, count(*) as messages from gone n group by 1) g
+    where s.company_id = p_company_id and s.platform = p_platform and s.id = g.session_id
+  )
+  select count(*) into v_messages from gone;
+  delete from public.archive_segments c
+  where c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_key;
+  update public.archive_objects o set state = 'dropped'
+  where o.company_id = p_company_id and o.platform = p_platform and o.key = p_key;
+  return v_messages;
+end $$;
+
+-- Users whose ids stand where nobody has used them for a year. The caller makes a hash of each.
+create or replace function turnkeep.users_to_hide(p_company_id text, p_platform text, p_limit integer)
+returns table (user_id text)
+language plpgsql stable as $$
+#variable_conflict use_column
+declare
+  v_before timestamptz;
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  select t.named_before into v_before from turnkeep.retention_times(p_company_id, p_platform) t;
+  return query
+    select u.user_id from (
+      select s.user_id from public.chat_sessions s
+      where s.company_id = p_company_id and s.platform = p_platform and s.last_active_at < v_before
+      union
+      select d.user_id from public.usage_daily d
+      where d.company_id = p_company_id and d.platform = p_platform and d.day < (v_before at time zone 'UTC')::date
+      union
+      select k.user_id from public.idempotency_keys k
+      where k.company_id = p_company_id and k.platform = p_platform and k.created_at < v_before
+      union
+      select j.user_id from public.user_jobs j
+      where j.company_id = p_company_id and j.platform = p_platform and j.created_at < v_before
+    ) u
+    where u.user_id <> '' and u.user_id !~ '^anon_[0-9a-f]{32}$'
+    limit p_limit;
+end $$;
+
+-- Puts hashes, [{user_id, pseudonym}, …], in their places, p_limit rows of each table at most; what was used within a year
+-- keeps its name. Returns how many rows there were; 0: all is done.
+create or replace function turnkeep.hide_users(p_company_id text, p_platform text, p_users jsonb, p_limit integer) returns integer
+language plpgsql as $$
+declare
+  v_before timestamptz;
+  v_rows integer;
+  v_all integer := 0;
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  select t.named_before into v_before from turnkeep.retention_times(p_company_id, p_platform) t;
+  update public.chat_sessions s set user_id = u.pseudonym
+  from jsonb_to_recordset(p_users) as u (user_id text, pseudonym text)
+  where s.company_id = p_company_id and s.platform = p_platform and s.user_id = u.user_id and s.id in (
+    select c.id from public.chat_sessions c
+    where c.company_id = p_company_id and c.platform = p_platform and c.last_active_at < v_before
+      and c.user_id in (select n.user_id from jsonb_to_recordset(p_users) as n (user_id text))
+    limit p_limit for update
+  );
+  get diagnostics v_rows = row_count;
+  v_all := v_all + v_rows;
+  -- Two users never have one hash, but a day of a user may have been moved before.
+  with moved as (
+    delete from public.usage_daily d
+    where d.company_id = p_company_id and d.platform = p_platform and (d.user_id, d.day, d.model) in (
+      select o.user_id, o.day, o.model from public.usage_daily o
+      where o.company_id = p_company_id and o.platform = p_platform and o.day < (v_before at time zone 'UTC')::date
+        and o.user_id in (select n.user_id from jsonb_to_recordset(p_users) as n (user_id text))
+      limit p_limit
+    )
+    returning d.*
+  )
+  insert into public.usage_daily as daily (company_id, platform, user_id, day, model, turns, prompt_tokens, completion_tokens,
+    answer_characters, response_ms, responses)
+  select p_company_id, p_platform, u.pseudonym, m.day, m.model, m.turns, m.prompt_tokens, m.completion_tokens,
+    m.answer_characters, m.response_ms, m.responses
+  from moved m join jsonb_to_recordset(p_users) as u (user_id text, pseudonym text) on u.user_id = m.user_id
+  on conflict (company_id, platform, user_id, day, model) do update
+  set turns = daily.turns + excluded.turns, prompt_tokens = daily.prompt_tokens + excluded.prompt_tokens,
+    completion_tokens = daily.completion_tokens + excluded.completion_tokens,
+    answer_characters = daily.answer_characters + excluded.answer_characters,
+    response_ms = daily.response_ms + excluded.response_ms, responses = daily.responses + excluded.responses;
+  get diagnostics v_rows = row_count;
+  v_all := v_all + v_rows;
+  update public.idempotency_keys k set user_id = u.pseudonym
+  from jsonb_to_recordset(p_users) as u (user_id text, pseudonym text)
+  where k.company_id = p_company_id and k.platform = p_platform and k.user_id = u.user_id and (k.user_id, k.key) in (
+    select o.user_id, o.key from public.idempotency_keys o
+    where o.company_id = p_company_id and o.platform = p_platform and o.created_at < v_before
+      and o.user_id in (select n.user_id from jsonb_to_recordset(p_users) as n (user_id text))
+    limit p_limit
+  );
+  get diagnostics v_rows = row_count;
+  v_all := v_all + v_rows;
+  update public.user_jobs j set user_id = u.pseudonym
+  from jsonb_to_recordset(p_users) as u (user_id text, pseudonym text)
+  where j.company_id = p_company_id and j.platform = p_platform and j.user_id = u.user_id and j.created_at < v_before;
+  get diagnostics v_rows = row_count;
+  return v_all + v_rows;
+end $$;
+
+-- Lines of the audit log that are older than a year, and tombstones that nothing can come up against any more: a queue keeps
+-- a message for 14 days. p_limit of each at most.
+create or replace function turnkeep.remove_expired(p_company_id text, p_platform text, p_limit integer)
+returns table (audit_lines integer, tombstones integer)
+language plpgsql as $$
+declare
+  v_before timestamptz := now() - interval '1 year';
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  delete from public.audit_log a
+  where a.company_id = p_company_id and a.platform = p_platform and a.at < v_before and (a.at, a.id) in (
+    select o.at, o.id from public.audit_log o
+    where o.company_id = p_company_id and o.platform = p_platform and o.at < v_before order by o.at, o.id limit p_limit
+  );
+  get diagnostics audit_lines = row_count;
+  delete from public.erased_sessions e
+  where e.company_id = p_company_id and e.platform = p_platform and e.session_id in (
+    select o.session_id from public.erased_sessions o
+    where o.company_id = p_company_id and o.platform = p_platform and o.cleared_at < v_before
+      and not exists (
+        select 1 from public.archive_segments c
+        where c.company_id = p_company_id and c.platform = p_platform and c.session_id = o.session_id
+      )
+    limit p_limit
+  );
+  get diagnostics tombstones = row_count;
+  delete from public.erasures e where e.company_id = p_company_id and e.platform = p_platform and e.cutoff < v_before;
+  return next;
+end $$;
+
+-- What the next run would do, and nothing is changed: rows of each kind that are due now.
+create or replace function turnkeep.retention_due(p_company_id text, p_platform text)
+returns table (kind text, rows bigint)
+language plpgsql stable as $$
+#variable_conflict use_column
+declare
+  v_times record;
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  select * into v_times from turnkeep.retention_times(p_company_id, p_platform);
+  return query
+    select 'deletedSessions', count(*) from public.chat_sessions s
+    where s.company_id = p_company_id and s.platform = p_platform and s.deleted_at < v_times.deleted_before;
+  return query
+    select 'overdueSessions', count(*) from public.chat_sessions s
+    where s.company_id = p_company_id and s.platform = p_platform and s.deleted_at is null and s.last_active_at < v_times.kept_after;
+  return query
+    select case when m.is_deleted then 'deletedMessages' else 'overdueMessages' end, count(*) from public.chat_messages m
+    join public.chat_sessions s on s.company_id = p_company_id and s.platform = p_platform and s.id = m.session_id
+    where m.company_id = p_company_id and m.platform = p_platform and s.deleted_at is null
+      and (v_times.kept_after is null or s.last_active_at >= v_times.kept_after)
+      and (m.created_at < v_times.kept_after or (m.is_deleted and m.deleted_at < v_times.deleted_before))
+    group by 1;
+  return query
+    select 'archiveObjects', count(*) from public.archive_objects o
+    where o.company_id = p_company_id and o.platform = p_platform and o.state = 'complete' and o.created_at < v_times.kept_after;
+  return query
+    select 'usersToHide', count(*) from turnkeep.users_to_hide(p_company_id, p_platform, 1000000) u;
+  return query
+    select 'auditLines', count(*) from public.audit_log a
+    where a.company_id = p_company_id and a.platform = p_platform and a.at < v_times.named_before;
+end $$;

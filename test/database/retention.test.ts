@@ -1,0 +1,208 @@
+/** What has had its time goes, and nothing else does: Postgres, the bucket and the archive together. */
+import { v7 as uuidv7 } from 'uuid'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { pseudonymOf } from '../../lambdas/ageing/pseudonym.ts'
+import { retain } from '../../lambdas/ageing/retention.ts'
+import { stowText } from '../../lambdas/messages/large-text.ts'
+import { oldConversation, PSEUDONYM_KEY, startTestArchive, type TestArchive } from '../harness/archive.ts'
+import { onBothEngines } from '../harness/database.ts'
+import { record } from '../harness/records.ts'
+
+const ADMIN = { jsonb: { user_id: 'admin', role: 'admin' } }
+const PLENTY = () => 900_000
+
+onBothEngines('retention', (engine) => {
+  let archive: TestArchive
+  let count = 0
+  beforeAll(async () => {
+    archive = await startTestArchive(engine, 'retention')
+  })
+  afterAll(() => archive.close())
+
+  /** Each test has a company of its own. */
+  const company = () => {
+    count += 1
+    return { companyId: `company ${count}`, platform: 'web' }
+  }
+  type Company = ReturnType<typeof company>
+  const rows = <Row = Record<string, unknown>>({ companyId }: Company, sql: string) =>
+    archive.database.inTenant<Row>(companyId, sql)
+  const run = (tenant: Company, timeLeft = PLENTY) =>
+    retain(
+      { database: archive.database.app, bucket: archive.bucket, pseudonymKey: async () => PSEUDONYM_KEY },
+      tenant,
+      timeLeft,
+    )
+  const due = async (tenant: Company) =>
+    Object.fromEntries(
+      (await archive.database.app.callFor<{ kind: string; rows: number }>(tenant, 'retention_due', [])).map(
+        ({ kind, rows }) => [kind, rows],
+      ),
+    )
+  const keep = (tenant: Company, retentionDays: number) =>
+    archive.database.app.callFor(tenant, 'change_tenant', [
+      ADMIN,
+      { jsonb: { retentionDays } },
+      { integer: null },
+    ])
+  const saved = async (tenant: Company, length: number, days: number, user_id = 'u1') => {
+    const records = oldConversation(length, days, { company_id: tenant.companyId, user_id })
+    await archive.save(records)
+    return records
+  }
+  const aged = (tenant: Company, id: string | undefined, days: number) =>
+    rows(
+      tenant,
+      `update chat_sessions set last_active_at = now() - interval '${days} days', created_at = now() - interval '${days} days' where id = '${id}'`,
+    )
+
+  test('of a tenant that has nothing, or nothing that is due, does nothing', async () => {
+    const tenant = company()
+    await saved(tenant, 4, 200)
+    const before = await rows(tenant, 'select * from chat_messages')
+    expect(await run(tenant)).toEqual({
+      sessions: 0,
+      messages: 0,
+      archiveObjects: 0,
+      hidden: 0,
+      auditLines: 0,
+      isFinished: true,
+    })
+    expect(await rows(tenant, 'select * from chat_messages')).toEqual(before)
+  })
+
+  test('purges what was deleted 30 days ago, with its texts, and keeps what was deleted since', async () => {
+    const tenant = company()
+    const large = await stowText(
+      archive.bucket,
+      record({ company_id: tenant.companyId, content: '큰 글 😀'.repeat(10_000) }),
+    )
+    await archive.save([large])
+    const [first, second, third, fourth] = await saved(tenant, 4, 50)
+    const kept = await saved(tenant, 2, 50)
+    const delete_ = (id: string | undefined, days: number) =>
+      rows(
+        tenant,
+        `update chat_messages set is_deleted = true, deleted_at = now() - interval '${days} days' where id = '${id}'`,
+      )
+    await delete_(first?.id, 31)
+    await delete_(second?.id, 29)
+    await rows(
+      tenant,
+      `update chat_sessions set deleted_at = now() - interval '31 days' where id = '${large.session_id}'`,
+    )
+    await rows(
+      tenant,
+      `update chat_sessions set deleted_at = now() - interval '29 days' where id = '${kept[0]?.session_id}'`,
+    )
+    expect(await due(tenant)).toMatchObject({ deletedSessions: 1, deletedMessages: 1 })
+    expect(await run(tenant)).toMatchObject({ sessions: 1, messages: 1, isFinished: true })
+    const left = (await rows<{ id: string }>(tenant, 'select id from chat_messages')).map(({ id }) => id)
+    expect(new Set(left)).toEqual(new Set([second?.id, third?.id, fourth?.id, ...kept.map(({ id }) => id)]))
+    expect(await archive.bucket.get(large.content_key ?? '')).toBeUndefined()
+    // A late copy does not bring it back.
+    await archive.save([large])
+    expect(await rows(tenant, `select 1 from chat_messages where id = '${large.id}'`)).toEqual([])
+  })
+
+  test('removes what a tenant keeps no longer, from Postgres and from the archive', async () => {
+    const tenant = company()
+    const [unused] = await saved(tenant, 4, 120)
+    await saved(tenant, 4, 80)
+    await archive.run(tenant.companyId)
+    const [active] = await saved(tenant, 2, 100)
+    await aged(tenant, active?.session_id, 0)
+    await keep(tenant, 90)
+    expect(await due(tenant)).toMatchObject({ overdueSessions: 1, overdueMessages: 2 })
+    const before = await archive.copies(tenant.companyId)
+    expect(await run(tenant)).toMatchObject({ sessions: 1, messages: 2, isFinished: true })
+    expect(await rows(tenant, `select 1 from chat_sessions where id = '${unused?.session_id}'`)).toEqual([])
+    expect(await rows(tenant, 'select 1 from chat_messages')).toEqual([])
+    expect(await archive.copies(tenant.companyId)).toEqual(
+      before.filter(({ session_id }) => session_id !== unused?.session_id),
+    )
+    expect(await due(tenant)).toMatchObject({ overdueSessions: 0, archiveObjects: 0 })
+    // And an object of which everything is older goes as a whole.
+    await rows(tenant, `update archive_objects set created_at = now() - interval '91 days'`)
+    expect(await run(tenant)).toMatchObject({ archiveObjects: 1, messages: 4 })
+    expect(await archive.segments(tenant.companyId)).toEqual([])
+    for await (const keys of archive.bucket.list(`archive/${encodeURIComponent(tenant.companyId)}`))
+      expect(keys).toEqual([])
+  })
+
+  test('puts a hash in the place of a user who was not here for a year, and of nobody else', async () => {
+    const tenant = company()
+    const [old] = await saved(tenant, 2, 400, 'long ago')
+    const [recent] = await saved(tenant, 2, 300, 'long ago')
+    const totals = "select day, turns, completion_tokens from usage_daily where user_id = '' order by day"
+    const before = await rows(tenant, totals)
+    expect(await due(tenant)).toMatchObject({ usersToHide: 1 })
+    expect((await run(tenant)).hidden).toBeGreaterThan(0)
+    const pseudonym = pseudonymOf(PSEUDONYM_KEY, tenant, 'long ago')
+    expect(await rows(tenant, 'select id, user_id from chat_sessions order by last_active_at')).toEqual([
+      { id: old?.session_id, user_id: pseudonym },
+      { id: recent?.session_id, user_id: 'long ago' },
+    ])
+    expect(
+      await rows(
+        tenant,
+        `select distinct user_id from usage_daily where day < now() - interval '1 year' and user_id <> ''`,
+      ),
+    ).toEqual([{ user_id: pseudonym }])
+    expect(await rows(tenant, totals)).toEqual(before)
+    expect(await run(tenant)).toMatchObject({ hidden: 0 })
+    expect(await due(tenant)).toMatchObject({ usersToHide: 0 })
+  })
+
+  test('removes lines of the audit log that are older than a year, and no others', async () => {
+    const tenant = company()
+    for (const days of [1, 364, 366, 900])
+      await rows(
+        tenant,
+        `insert into audit_log (company_id, platform, at, actor_id, actor_role, action)
+         values ('${tenant.companyId}', 'web', now() - interval '${days} days', 'a', 'admin', 'after ${days}')`,
+      )
+    expect(await due(tenant)).toMatchObject({ auditLines: 2 })
+    expect(await run(tenant)).toMatchObject({ auditLines: 2 })
+    expect(await rows(tenant, 'select action from audit_log order by at')).toEqual([
+      { action: 'after 364' },
+      { action: 'after 1' },
+    ])
+  })
+
+  test('stops where its time runs out, and the next run does the rest', async () => {
+    const tenant = company()
+    for (let sessions = 0; sessions < 3; sessions += 1) await saved(tenant, 4, 50)
+    await keep(tenant, 30)
+    let calls = 0
+    const some = () => {
+      calls += 1
+      return calls < 3 ? 1 : 0
+    }
+    expect(await run(tenant, some)).toMatchObject({ isFinished: false })
+    expect(await run(tenant)).toMatchObject({ isFinished: true })
+    expect(await rows(tenant, 'select 1 from chat_messages')).toEqual([])
+    expect(await rows(tenant, 'select 1 from chat_sessions')).toEqual([])
+  })
+
+  test('twice at once removes everything once', async () => {
+    const tenant = company()
+    for (let sessions = 0; sessions < 5; sessions += 1) await saved(tenant, 4, 50)
+    await archive.run(tenant.companyId)
+    for (let sessions = 0; sessions < 5; sessions += 1) await saved(tenant, 4, 50)
+    await keep(tenant, 30)
+    const runs = await Promise.allSettled([run(tenant), run(tenant)])
+    if (runs.some(({ status }) => status === 'rejected')) await run(tenant)
+    expect(await rows(tenant, 'select 1 from chat_sessions')).toEqual([])
+    expect(await archive.copies(tenant.companyId)).toEqual([])
+  })
+
+  test('does not know of other tenants', async () => {
+    const [tenant, other] = [company(), company()]
+    await saved(other, 4, 50, uuidv7())
+    const before = await rows(other, 'select * from chat_messages order by id')
+    await keep(tenant, 1)
+    await run(tenant)
+    expect(await rows(other, 'select * from chat_messages order by id')).toEqual(before)
+  })
+})

@@ -1,0 +1,200 @@
+/** An erasure leaves nothing: a marker in everything that a user can write, and afterwards a look into every store. */
+import { CreateMultipartUploadCommand, PutObjectCommand, type S3Client } from '@aws-sdk/client-s3'
+import { SendMessageCommand, SQSClient } from '@aws-sdk/client-sqs'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import type { ErasureReceipt } from '../../lambdas/protocol.ts'
+import { runOps } from '../harness/ops.ts'
+import { record } from '../harness/records.ts'
+import { erased, erasureEnded, exported } from '../harness/rights.ts'
+import { archiveNow, bucketOf, tracesOf } from '../harness/traces.ts'
+import { ACME, inBothPhases, startTurnkeep, type Turnkeep } from '../harness/turnkeep.ts'
+
+const MARKER = 'jabberwocky'
+const LARGE = `${MARKER} ${'큰 글 😀 '.repeat(8_000)}`
+
+/** As an operator does it. */
+async function redrive({ cloud }: Turnkeep): Promise<void> {
+  const queues = ['--queue', cloud.fauxqs.queueUrl('turns-dead'), '--source', cloud.fauxqs.queueUrl('turns')]
+  const { code, out } = await runOps(['dead-letters', 'redrive', ...queues], {})
+  expect([code, out]).toEqual([0, expect.stringContaining('1')])
+}
+
+inBothPhases('an erasure', (phase) => {
+  let turnkeep: Turnkeep
+  let s3: S3Client
+  let sqs: SQSClient
+  beforeAll(async () => {
+    turnkeep = await startTurnkeep({ ...phase, name: 'erasures', scriptedModel: { tokenDelayMs: 5 } })
+    const options = {
+      region: 'us-east-1',
+      endpoint: turnkeep.cloud.fauxqs.address,
+      credentials: { accessKeyId: 'test', secretAccessKey: 'test' },
+    }
+    s3 = bucketOf(turnkeep)
+    sqs = new SQSClient(options)
+  })
+  afterAll(() => turnkeep.close())
+
+  const invoke = async (name: string) =>
+    JSON.parse(String(await turnkeep.cloud.runtimeApi.invoke(name, '{}')))
+
+  const send = (queue: string, body: object) =>
+    sqs.send(
+      new SendMessageCommand({
+        QueueUrl: turnkeep.cloud.fauxqs.queueUrl(queue),
+        MessageBody: JSON.stringify(body),
+      }),
+    )
+
+  /** As a run leaves it that has just begun: nobody knows yet what stands in it. */
+  async function beginArchiveObject(): Promise<void> {
+    const Key = 'archive/acme/web/2026/01/01/begun.jsonl.gz'
+    const { UploadId } = await s3.send(new CreateMultipartUploadCommand({ Bucket: 'content', Key }))
+    await turnkeep.rows(
+      `insert into archive_objects (company_id, platform, key, state, upload_id, schema_version)
+       values ('acme', 'web', '${Key}', 'writing', '${UploadId}', 1)`,
+    )
+  }
+
+  const found = (marker: string) => tracesOf(turnkeep, s3, marker)
+
+  const asked = async (userId: string, chat: Record<string, unknown>): Promise<string> => {
+    const { session, terminal } = await turnkeep.as({ userId }).ask(chat)
+    expect(terminal?.type).toBe('done')
+    return session?.sessionId ?? ''
+  }
+
+  test('leaves no trace in any store, whatever comes late', { timeout: 120_000 }, async () => {
+    const userId = 'erased'
+    const user = turnkeep.as({ userId })
+    const old = await asked(userId, { message: `old ${MARKER}`, metadata: { note: MARKER } })
+    await asked(userId, { message: LARGE, sessionId: old })
+    const others = await asked('kept', { message: 'the question of somebody else' })
+    await turnkeep.drained()
+    await archiveNow(turnkeep, s3, old, others)
+    const kept = await turnkeep.as({ userId: 'kept' }).messages(others)
+    expect(await turnkeep.rows('select 1 from archived_messages')).toHaveLength(6)
+
+    const sessionId = await asked(userId, {
+      message: `${MARKER} 질문`,
+      metadata: { note: MARKER },
+      threadId: `thread ${MARKER}`,
+      channel: MARKER,
+    })
+    await user.call('PATCH', `/api/sessions/${sessionId}`, { title: MARKER, metadata: { note: MARKER } })
+    await asked(userId, { message: LARGE })
+    await turnkeep.drained()
+    const [answer] = (await user.messages(sessionId)).filter(({ role }) => role === 'assistant')
+    await user.call('POST', `/api/messages/${answer?.messageId}/feedback`, { score: 1, comment: MARKER })
+    await exported(user, userId)
+    // What is on its way, in the spool and among the dead letters, and an object that the archiver has not ended.
+    const late = [MARKER, LARGE, MARKER].map((content) =>
+      record({ user_id: userId, session_id: sessionId, content, metadata: { note: MARKER } }),
+    )
+    const [queued, spooled, dead] = late
+    const spool = JSON.stringify([{ tenant: ACME, body: { records: [spooled] } }])
+    await s3.send(new PutObjectCommand({ Bucket: 'content', Key: 'spool/late.json', Body: spool }))
+    await send('turns-dead', { records: [dead] })
+    await beginArchiveObject()
+    expect((await found(MARKER)).length).toBeGreaterThan(7)
+
+    const receipt = await erased(user, userId)
+    expect(receipt).toMatchObject({ status: 'done', userId })
+    const removed = Object.fromEntries(receipt.places.map(({ place, removed }) => [place, removed]))
+    expect(removed).toMatchObject({
+      sessions: 3,
+      messages: 4,
+      archiveMessages: 4,
+      archiveObjects: 1,
+      exports: 1,
+    })
+    expect(JSON.stringify(receipt)).not.toContain(MARKER)
+    expect(await found(MARKER)).toEqual(['object spool/late.json', 'queue turns-dead'])
+
+    await send('turns', { records: [queued] })
+    expect(await invoke('maintain')).toMatchObject({ requeued: 1 })
+    await redrive(turnkeep)
+    await turnkeep.drained()
+    expect(await found(MARKER)).toEqual([])
+    // What is somebody else's stands as it stood, in the object that was written again.
+    expect(await turnkeep.as({ userId: 'kept' }).messages(others)).toEqual(kept)
+  })
+
+  test('stops the answers of its user first', async () => {
+    const userId = 'running'
+    const user = turnkeep.as({ userId })
+    const begun = Promise.withResolvers<void>()
+    const reply = user.ask('길게 써 주세요', {
+      onEvent: ({ id }) => {
+        if (id === 6) begun.resolve()
+        return false
+      },
+    })
+    await begun.promise
+    const receipt = await erased(user, userId)
+    const { session, terminal } = await reply
+    expect(terminal).toMatchObject({ type: 'done', finishReason: 'stopped' })
+    expect(receipt.status).toBe('done')
+    await turnkeep.drained()
+    expect(
+      await turnkeep.rows(`select 1 from chat_messages where session_id = '${session?.sessionId}'`),
+    ).toEqual([])
+    expect((await user.stream('GET', `/api/chat/stream/${session?.messageId}`)).status).toBe(404)
+    expect((await user.call('GET', `/api/sessions/${session?.sessionId}`)).status).toBe(404)
+    // Its id makes no other session.
+    const again = await user.ask({ message: 'again', sessionId: session?.sessionId })
+    expect(again.error?.code).toBe('not_found')
+  })
+
+  test('twice is the same receipt, and a user who comes back has a new one', async () => {
+    const userId = 'back'
+    const user = turnkeep.as({ userId })
+    await asked(userId, { message: 'first' })
+    await turnkeep.drained()
+    const first = await erased(user, userId)
+    expect(await erased(user, userId)).toEqual(first)
+    const sessionId = await asked(userId, { message: 'I am back' })
+    await turnkeep.drained()
+    expect((await user.messages(sessionId)).map(({ content }) => content)[0]).toBe('I am back')
+    expect((await user.call('GET', '/api/usage')).body.total).toMatchObject({ turns: 1 })
+    const second = await erased(user, userId)
+    expect(second.erasureId).not.toBe(first.erasureId)
+    expect((await user.call('GET', `/api/sessions/${sessionId}`)).status).toBe(404)
+  })
+
+  test('of a user whom nobody has seen is done, and has removed nothing', async () => {
+    const receipt = await erased(turnkeep.as({ userId: 'admin', role: 'admin' }), 'never seen')
+    expect(receipt.status).toBe('done')
+    expect(receipt.places.every(({ removed }) => removed === 0)).toBe(true)
+  })
+
+  test('is for its user and for admins alone', async () => {
+    for (const role of ['user', 'agent'] as const)
+      expect((await turnkeep.as({ userId: 'x', role }).call('DELETE', '/api/users/kept')).status).toBe(403)
+    const admin = turnkeep.as({ userId: 'admin', role: 'admin' })
+    const { body } = await admin.call<{ erasureId: string }>('DELETE', '/api/users/whom')
+    await erasureEnded(admin, body.erasureId)
+    const elsewhere = turnkeep.as({ userId: 'admin', role: 'admin', companyId: 'elsewhere' })
+    for (const stranger of [turnkeep.as({ userId: 'x' }), elsewhere])
+      expect((await stranger.call('GET', `/api/erasures/${body.erasureId}`)).status).toBe(404)
+    expect(
+      (await turnkeep.as({ userId: 'whom' }).call('GET', `/api/erasures/${body.erasureId}`)).status,
+    ).toBe(200)
+    const { body: log } = await admin.call<{ items: { action: string }[] }>('GET', '/api/audit?userId=whom')
+    expect(log.items).toMatchObject([{ action: 'user.erased', actorId: 'admin', userId: 'whom' }])
+  })
+
+  test('goes on where its function was killed', async () => {
+    const userId = 'killed'
+    const user = turnkeep.as({ userId })
+    for (let count = 0; count < 3; count += 1) await asked(userId, { message: `question ${count}` })
+    await turnkeep.drained()
+    const { body } = await user.call<{ erasureId: string }>('DELETE', `/api/users/${userId}`)
+    await turnkeep.killFunctions()
+    // The message comes back by itself after the queue's visibility timeout; a second request brings another one at once.
+    await user.call('DELETE', `/api/users/${userId}`)
+    const receipt: ErasureReceipt = await erasureEnded(user, body.erasureId)
+    expect(receipt).toMatchObject({ status: 'done' })
+    expect(receipt.places.find(({ place }) => place === 'sessions')).toMatchObject({ removed: 3 })
+  })
+})
