@@ -767,7 +767,7 @@ export const metricUnits = {
   /** Messages that have left Postgres for the archive in one run, and what it wrote to the bucket for them. */
   RowsArchived: 'Count',
   BytesArchived: 'Bytes',
-  /** A tenant's messages were not archived: what was written could not be read back as it was, or anything else. */
+  /** Messages of a tenant did not leave, since something went wrong; or a run had to stop before all that is due had left. */
   ArchiveFailed: 'Count',
   /** A row is not what the archive can hold, and stays in Postgres. */
   RowUnfitForArchive: 'Count',

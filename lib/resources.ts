@@ -10,7 +10,9 @@ export type FunctionResource = {
 }
 
 /** CPU comes with memory: 1,769 MB are one core. */
-type Deployed = { functions: Record<string, FunctionResource & { memoryMb: number }> }
+type Deployed = {
+  functions: Record<string, FunctionResource & { memoryMb: number; nodeOptions?: string }>
+}
 
 export type QueueResource = {
   visibilitySeconds: number
@@ -56,7 +58,13 @@ export const resources: Resources & Deployed = {
     // Ends before its next run begins.
     maintain: { handler: 'lambdas/handlers/maintain.ts', timeoutSeconds: 240, memoryMb: 512 },
     // As long as there is: it stops by itself before, and goes on the next day. It holds some 100 MB at a time.
-    archive: { handler: 'lambdas/handlers/archive.ts', timeoutSeconds: 900, memoryMb: 512 },
+    archive: {
+      handler: 'lambdas/handlers/archive.ts',
+      timeoutSeconds: 900,
+      memoryMb: 512,
+      // What it reads is soon thrown away: a large nursery would be full of it, some 80 MB of nothing.
+      nodeOptions: '--max-semi-space-size=4',
+    },
     // As long as there is: what is left is done in another run. An export holds a part of its object, a few times over.
     jobs: { handler: 'lambdas/handlers/jobs.ts', timeoutSeconds: 900, memoryMb: 512 },
     // Many statements, one call each, of which none takes longer than 45 s.

@@ -174,8 +174,11 @@ function giveWhatIsNeeded(
   api.give(
     database.toCall(),
     secrets.toReadOriginSecret(),
+    secrets.toReadPseudonymSecret(),
     content.toRead('content/'),
     content.toRead('archive/'),
+    content.toRead('exports/'),
+    turns.toSendJobs(),
     signIn.toCheckTokens(),
     historyMessages(settings),
     tenantDefaults(settings),
@@ -204,6 +207,8 @@ function giveWhatIsNeeded(
   maintain.give(...rescuing, turns.toCount(), content.toRead('spool/'), content.toDelete('spool/'))
   archive.give(
     database.toCall(),
+    turns.toSendJobs(),
+    content.toRead('erasures/'),
     secrets.toReadPseudonymSecret(),
     content.toRead('content/'),
     content.toDeleteVersions('content/'),

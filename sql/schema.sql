@@ -384,6 +384,7 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 -- list_segments(p_company_id text, p_platform text, p_session_id uuid, p_descending boolean, p_sequence integer, p_after_place integer, p_after_id uuid) returns TABLE(kind text, body jsonb)
 -- list_sessions(p_company_id text, p_platform text, p_caller jsonb, p_owner text, p_active boolean, p_before_active timestamp with time zone, p_before_id uuid, p_limit integer) returns SETOF chat_sessions
 -- list_tenants(p_company_id text, p_platform text, p_limit integer) returns TABLE(company_id text, platform text)
+-- list_users(p_company_id text, p_platform text, p_after text, p_limit integer) returns TABLE(user_id text)
 -- load_session(p_company_id text, p_platform text, p_request jsonb) returns TABLE(kind text, body jsonb)
 -- lock_erasures(p_company_id text, p_platform text, p_shared boolean) returns void
 -- lock_limit(p_company_id text, p_platform text, p_kind text, p_key text, p_window interval) returns rate_limits
@@ -413,6 +414,7 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 -- remove_expired(p_company_id text, p_platform text, p_limit integer) returns TABLE(audit_lines integer, tombstones integer)
 -- remove_overdue_messages(p_company_id text, p_platform text, p_ids jsonb) returns integer
 -- reopen_turn(p_company_id text, p_platform text, p_request jsonb) returns TABLE(kind text, body jsonb)
+-- repeat_erasure(p_company_id text, p_platform text, p_user_id text, p_id uuid, p_cutoff timestamp with time zone) returns boolean
 -- request_erasure(p_company_id text, p_platform text, p_caller jsonb, p_user_id text, p_user_ids jsonb, p_id uuid) returns TABLE(id uuid)
 -- request_export(p_company_id text, p_platform text, p_caller jsonb, p_user_id text, p_id uuid) returns TABLE(id uuid)
 -- request_stop(p_company_id text, p_platform text, p_owner text, p_message_id uuid) returns TABLE(state text, lapsed boolean)
@@ -442,6 +444,7 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 -- tokens_used(p_company_id text, p_platform text, p_user_id text, p_at timestamp with time zone) returns TABLE(user_day bigint, user_month bigint, tenant_day bigint, tenant_month bigint)
 -- touched_message(p_company_id text, p_platform text, p_caller jsonb, p_message_id uuid) returns TABLE(user_id text, session_id uuid)
 -- unfinished_turns(p_watched jsonb) returns TABLE(company_id text, platform text, message_id uuid, lapses_in_seconds double precision)
+-- unknown_erasures(p_company_id text, p_platform text, p_ids jsonb) returns TABLE(id uuid)
 -- unsaved_message(p_record jsonb) returns chat_messages
 -- usage_of(p_answer chat_messages, p_user_id text) returns jsonb
 -- users_to_hide(p_company_id text, p_platform text, p_limit integer) returns TABLE(user_id text)

@@ -3,9 +3,11 @@
  * and how long others wait for its locks. A real Postgres, the embedded bucket, and the function in a process of its own.
  * Writes bench/results/archive-<date>.json.
  */
+import { loadavg } from 'node:os'
 import { relative } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
+import { resources } from '../../lib/resources.ts'
 import { createDatabase, startPostgresServer } from '../../test/harness/postgres-server.ts'
 import { forkFunctions, type Host, startTurnkeep, type Turnkeep } from '../../test/harness/turnkeep.ts'
 import { circumstances, keepResult } from '../machine.ts'
@@ -44,10 +46,13 @@ const apart: Host = (cloud, environment) => {
       ...environment,
       TURNKEEP_FUNCTIONS: JSON.stringify(own),
       POWERTOOLS_LOG_LEVEL: 'INFO',
+      ...(names.includes('archive') && { NODE_OPTIONS: resources.functions.archive?.nodeOptions ?? '' }),
     })
   })
 }
 
+/** Of the last minute: what others did on this machine, which the figures are to be read with. */
+const loadBefore = Math.round((loadavg()[0] ?? 0) * 10) / 10
 const measured = circumstances()
 const server = await startPostgresServer()
 const results: Size[] = []
@@ -61,6 +66,7 @@ console.log('appends beside the archiver: ', traffic.beside)
 const messageCharacters = (QUESTION_CHARACTERS + ANSWER_CHARACTERS) / 2
 const file = keepResult('archive', {
   measured,
+  loadBefore,
   messageCharacters,
   messagesPerSession: MESSAGES_PER_SESSION,
   sizes: results,

@@ -53,7 +53,13 @@ const removeSessions: Step = async (services, clearing, counts) => {
   }
   // Also what a run before has marked and not removed.
   await clearSessions({ ...services, hotStore: NO_HOT_STORE }, clearing)
-  await eraseArchived(services, clearing)
+  // Only where there is something: it gives up whatever another run is writing.
+  const [row] = await services.database.callFor<{ next_erased_object: string | null }>(
+    clearing.tenant,
+    'next_erased_object',
+    [{ uuid: JOB }],
+  )
+  if (row?.next_erased_object) await eraseArchived(services, clearing)
 }
 
 const removeMessages: Step = async ({ database, bucket }, { tenant, run }, counts) => {

@@ -69,11 +69,18 @@ function faultOfTheData(error: unknown): string | undefined {
   return /^2[23]/.test(sqlState) ? sqlState : undefined
 }
 
+/**
+ * A unique key that is taken. `on conflict` looks at one index, and sessions have two: who makes a session at the same
+ * instant as somebody else may be refused, and finds it there the next time.
+ */
+const TAKEN = '23505'
+
 /** Halves a statement that Postgres refuses until what it refuses stands alone. */
 async function saveStatement(
   database: Database,
   items: readonly SaveItem[],
   onErased: OnErased,
+  isAgain = false,
 ): Promise<RefusedItem[]> {
   try {
     onErased(
@@ -83,6 +90,7 @@ async function saveStatement(
   } catch (error) {
     const reason = faultOfTheData(error)
     if (reason === undefined) throw error
+    if (reason === TAKEN && !isAgain) return saveStatement(database, items, onErased, true)
     if (items.length === 1) return items.map(({ id }) => ({ id, reason }))
     const middle = Math.ceil(items.length / 2)
     return [

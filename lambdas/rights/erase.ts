@@ -30,10 +30,13 @@ const LOOK_AGAIN_MS = 200
 const jobArgs = ({ run, ids, cutoff }: Erasing) =>
   [{ uuid: run.job.id }, { jsonb: ids }, { timestamptz: cutoff }] as const
 
+/** Where they lie, of all tenants. */
+export const TOMBSTONES = 'erasures/'
+
 /** For a restored database, which may be older than this erasure. It names the user by a hash alone. */
 const layTombstone: Step = async ({ services, run: { job }, cutoff }) => {
   const { companyId, platform } = job.tenant
-  const key = `erasures/${encodeURIComponent(companyId)}/${encodeURIComponent(platform)}/${job.id}.json`
+  const key = `${TOMBSTONES}${encodeURIComponent(companyId)}/${encodeURIComponent(platform)}/${job.id}.json`
   const user = pseudonymOf(await services.pseudonymKey(), job.tenant, job.userId)
   await services.bucket.put(key, JSON.stringify({ erasureId: job.id, ...job.tenant, user, cutoff }))
 }

@@ -137,6 +137,7 @@ export const rows: Widget[][] = [
       series: [
         { aws: 'queueDepth', of: 'turnsDead', statistic: 'Maximum', label: 'records waiting' },
         { metric: 'RecordDeadLettered', by: 'persist', statistic: 'Sum', label: 'records that died' },
+        { aws: 'queueDepth', of: 'jobsDead', statistic: 'Maximum', label: 'exports and erasures' },
         { aws: 'queueDepth', of: 'schedulesDead', statistic: 'Maximum', label: 'scheduled runs' },
       ],
     },

@@ -56,7 +56,8 @@ export class ProductFunction extends Construct {
       systemLogLevelV2: lambda.SystemLogLevel.INFO, // the report of each invocation: duration, memory, start
     })
     // Stacks name sources and lines. Reading the maps costs a cold start of chat about 15 ms, others less.
-    this.give(told({ NODE_OPTIONS: '--enable-source-maps', ...variables }))
+    const nodeOptions = ['--enable-source-maps', ...(resource.nodeOptions ? [resource.nodeOptions] : [])]
+    this.give(told({ NODE_OPTIONS: nodeOptions.join(' '), ...variables }))
     // For anybody: callers show a token, which the functions check themselves. IAM would want each request signed.
     if (resource.url)
       this.url = this.lambda.addFunctionUrl({

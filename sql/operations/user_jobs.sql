@@ -200,3 +200,57 @@ begin
       and (p_after is null or (u.day, u.model, u.user_id) > ((p_after ->> 'day')::date, p_after ->> 'model', p_after ->> 'user_id'))
     order by u.day, u.model, u.user_id limit p_limit;
 end $$;
+
+-- Of some erasures, a JSON array of ids, those that this database does not know: it was restored from before them.
+create or replace function turnkeep.unknown_erasures(p_company_id text, p_platform text, p_ids jsonb)
+returns table (id uuid)
+language plpgsql stable as $$
+#variable_conflict use_column
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  return query
+    select e.id::uuid from jsonb_array_elements_text(p_ids) e (id)
+    where not exists (
+      select 1 from public.user_jobs j
+      where j.company_id = p_company_id and j.platform = p_platform and j.id = e.id::uuid
+    );
+end $$;
+
+-- Users of whom there is anything, in the order of their ids, after the one that is given.
+create or replace function turnkeep.list_users(p_company_id text, p_platform text, p_after text, p_limit integer)
+returns table (user_id text)
+language plpgsql stable as $$
+#variable_conflict use_column
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  return query
+    select u.user_id from (
+      select s.user_id from public.chat_sessions s where s.company_id = p_company_id and s.platform = p_platform
+      union
+      select k.user_id from public.idempotency_keys k where k.company_id = p_company_id and k.platform = p_platform
+      union
+      select d.user_id from public.usage_daily d where d.company_id = p_company_id and d.platform = p_platform
+    ) u
+    where u.user_id > p_after order by u.user_id limit p_limit;
+end $$;
+
+-- Asks once more for an erasure that a restore has undone, up to its own cutoff. p_user_id is the user's, or the hash where
+-- nothing stands under an id. False: it is known.
+create or replace function turnkeep.repeat_erasure(p_company_id text, p_platform text, p_user_id text, p_id uuid, p_cutoff timestamptz)
+returns boolean
+language plpgsql as $$
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  perform turnkeep.lock_erasures(p_company_id, p_platform, false);
+  insert into public.user_jobs (company_id, platform, id, kind, user_id, state)
+  values (p_company_id, p_platform, p_id, 'erasure', p_user_id, 'queued')
+  on conflict do nothing;
+  if not found then
+    return false;
+  end if;
+  insert into public.erasures as e (company_id, platform, user_id, cutoff, job_id)
+  values (p_company_id, p_platform, p_user_id, p_cutoff, p_id)
+  on conflict (company_id, platform, user_id) do update
+  set cutoff = excluded.cutoff, job_id = excluded.job_id where e.cutoff < excluded.cutoff;
+  return true;
+end $$;

@@ -194,4 +194,36 @@ describeWithRedis('the hot store on Valkey', () => {
     expect((await opened(open().openTurn(fresh(tenant)))).settings).toEqual(own)
     expect((await opened(open().openTurn(fresh(newTenant())))).settings).toEqual({})
   })
+
+  test('forgets an erased session, every key of it, and nothing of another', async () => {
+    const [tenant, store] = [newTenant(), open()]
+    const other = fresh(tenant)
+    await tell(store, tenant, await opened(store.openTurn(other)), other.messageId, '남는 답')
+    const before = await keys()
+    const request = fresh(tenant, { threadId: 'a thread' })
+    const { sessionId, messageId, threadId } = request
+    const turn = await opened(store.openTurn(request))
+    await tell(store, tenant, turn, messageId, '지워질 답')
+    const running = askIn(tenant, { sessionId, threadId })
+    const second = await opened(store.openTurn(running))
+
+    // It waits for the answer that runs, which is told to stop; messages that stand here alone need no naming.
+    expect(await open().sessionErased(tenant, sessionId, { messages: [], force: false })).toEqual({
+      running: 1,
+      removed: 0,
+    })
+    expect(await store.append(leaseOf(tenant, running.messageId, second.epoch), [])).toMatchObject({
+      stopRequested: true,
+    })
+    const named = { messages: [{ messageId, threadId }], force: true }
+    expect((await open().sessionErased(tenant, sessionId, named)).removed).toBeGreaterThan(5)
+    expect((await keys()).sort()).toEqual(before.sort())
+    expect(await open().readLog(tenant, null, messageId, -1)).toBeUndefined()
+    // Its writer goes on without the log, and leaves nothing either.
+    await expect(store.append(leaseOf(tenant, running.messageId, second.epoch), [])).rejects.toMatchObject({
+      code: 'unavailable',
+    })
+    expect(await open().sessionErased(tenant, sessionId, named)).toEqual({ running: 0, removed: 1 })
+    expect((await keys()).sort()).toEqual(before.sort())
+  })
 })

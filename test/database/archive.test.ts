@@ -480,6 +480,7 @@ onBothEngines('the archiver', (engine) => {
     }
     const first = await run({}, { timeLeft })
     expect(first).toMatchObject({ isFinished: false })
+    expect(archive.counted()).toEqual(['ArchiveFailed'])
     const rest = await left()
     expect(first.messages).toBeGreaterThan(0)
     expect(rest.length).toBe(3_000 - first.messages)

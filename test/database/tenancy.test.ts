@@ -290,6 +290,7 @@ onBothEngines('a tenant', (engine) => {
       args: [{ uuid: sessionId }, { boolean: false }, { integer: 0 }, { integer: null }, { uuid: null }],
       gets: [],
     }),
+    list_users: () => ({ args: [{ text: '' }, { integer: 9 }], gets: [] }),
     list_sessions: () => ({
       args: [
         { jsonb: { user_id: 'u1', role: 'user' } },
@@ -408,7 +409,9 @@ onBothEngines('a tenant', (engine) => {
     'record_segments',
     'refuse_archived',
     'release_tokens',
+    'repeat_erasure',
     'request_erasure',
+    'unknown_erasures',
     'request_export',
     'reserve_tokens',
     'retention_times',

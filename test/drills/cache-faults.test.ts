@@ -7,7 +7,7 @@ import { questionText } from './drill-model.ts'
 import { expectThreadsToGoOn } from './next-turns.ts'
 import { createRandom } from './random.ts'
 import { conclude } from './report.ts'
-import { ask, type Sighting } from './returning-client.ts'
+import { askAloud, type Sighting } from './returning-client.ts'
 
 const ROUNDS = rounds(10, 1)
 const IN_FLIGHT = 10
@@ -50,19 +50,21 @@ inPhaseTwo((phase) => {
     const random = createRandom()
     const sightings: Sighting[] = []
     const start = (name: string) =>
-      ask(cloud.as({ userId: name }), {
-        question: questionText({ name, pieces: 10 + random.integer(60), delayMs: 50 }),
-        key: name,
-      })
+      askAloud(
+        cloud.as({ userId: name }),
+        questionText({ name, pieces: 20 + random.integer(60), delayMs: 50 }),
+        name,
+      )
     for (let round = 0; round < ROUNDS; round += 1) {
       const name = `${fault} ${round}`
       const running = Array.from({ length: IN_FLIGHT }, (_, index) => start(`${name}.${index}`))
-      await sleep(100 + random.integer(400))
+      await Promise.all(running.map(({ spoken }) => spoken))
+      await sleep(random.integer(400))
       await begin(cache)
       const begun = Array.from({ length: BEGUN_MEANWHILE }, (_, index) => start(`${name}, new ${index}`))
       await sleep(LASTS_MS)
       await end?.(cache)
-      sightings.push(...(await Promise.all([...running, ...begun])))
+      sightings.push(...(await Promise.all([...running, ...begun].map(({ seen }) => seen))))
       await sleep(BACK_OFF_MS)
     }
     for (const { events, question } of sightings)

@@ -117,7 +117,7 @@ function pick(steps: readonly Step[], count: number, random: Random): Step[] {
 
 const textsOf = (messages: readonly Message[]) => new Map(messages.map(({ id, content }) => [id, content]))
 
-test('the archiver, killed at each step, loses nothing', { timeout: 1_800_000 }, async () => {
+test('the archiver, killed at each step, loses nothing', { timeout: 5_400_000 }, async () => {
   const random = createRandom()
   const steps: Step[] = []
   await seeded('undisturbed')

@@ -7,7 +7,7 @@ import { questionText } from './drill-model.ts'
 import { expectThreadsToGoOn } from './next-turns.ts'
 import { createRandom } from './random.ts'
 import { conclude } from './report.ts'
-import { ask, type Sighting } from './returning-client.ts'
+import { askAloud, type Sighting } from './returning-client.ts'
 
 const IN_FLIGHT = 50
 const BEGUN_MEANWHILE = 10
@@ -44,18 +44,16 @@ describeWithRedis('a cluster', () => {
       const random = createRandom()
       const sightings: Sighting[] = []
       const start = (name: string) =>
-        ask(cloud.as({ userId: name }), {
-          question: questionText({
-            name,
-            pieces: PIECES.least + random.integer(PIECES.more),
-            delayMs: PIECE_MS,
-          }),
-          key: name,
-        })
+        askAloud(
+          cloud.as({ userId: name }),
+          questionText({ name, pieces: PIECES.least + random.integer(PIECES.more), delayMs: PIECE_MS }),
+          name,
+        )
       for (let round = 0; round < loss.rounds; round += 1) {
         const victim = cache.nodes[(random.seed + round) % cache.nodes.length]
         const running = Array.from({ length: IN_FLIGHT }, (_, index) => start(`${fault} ${round}.${index}`))
-        await sleep(1_000 + random.integer(1_000))
+        await Promise.all(running.map(({ spoken }) => spoken))
+        await sleep(random.integer(1_000))
         await victim?.kill()
         const begun = Array.from({ length: BEGUN_MEANWHILE }, (_, index) =>
           start(`${fault} ${round}, new ${index}`),
@@ -64,7 +62,7 @@ describeWithRedis('a cluster', () => {
           await sleep(GONE_MS)
           await victim?.restart()
         }
-        sightings.push(...(await Promise.all([...running, ...begun])))
+        sightings.push(...(await Promise.all([...running, ...begun].map(({ seen }) => seen))))
       }
       for (const { events, question } of sightings)
         expect(events.at(-1)?.event, `DRILL_SEED=${random.seed}: ${question}`).toMatchObject({ type: 'done' })

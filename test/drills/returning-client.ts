@@ -85,6 +85,16 @@ export async function ask(client: ApiClient, asking: Asking): Promise<Sighting> 
   return sighting
 }
 
+/** Asks with its name as its key; `spoken` resolves with the first token. */
+export function askAloud(client: ApiClient, question: string, key: string) {
+  const spoken = Promise.withResolvers<void>()
+  const onEvent = ({ event }: NumberedEvent): boolean => {
+    if (event.type === 'token') spoken.resolve()
+    return false
+  }
+  return { seen: ask(client, { question, key, onEvent }), spoken: spoken.promise }
+}
+
 const resume = (
   client: ApiClient,
   messageId: string,

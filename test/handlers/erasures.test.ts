@@ -1,5 +1,10 @@
 /** An erasure leaves nothing: a marker in everything that a user can write, and afterwards a look into every store. */
-import { CreateMultipartUploadCommand, PutObjectCommand, type S3Client } from '@aws-sdk/client-s3'
+import {
+  CreateMultipartUploadCommand,
+  DeleteObjectCommand,
+  PutObjectCommand,
+  type S3Client,
+} from '@aws-sdk/client-s3'
 import { SendMessageCommand, SQSClient } from '@aws-sdk/client-sqs'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { ErasureReceipt } from '../../lambdas/protocol.ts'
@@ -182,6 +187,34 @@ inBothPhases('an erasure', (phase) => {
     ).toBe(200)
     const { body: log } = await admin.call<{ items: { action: string }[] }>('GET', '/api/audit?userId=whom')
     expect(log.items).toMatchObject([{ action: 'user.erased', actorId: 'admin', userId: 'whom' }])
+  })
+
+  test('is made again in a database that was restored from before it', async () => {
+    const userId = 'restored'
+    const user = turnkeep.as({ userId })
+    await asked(userId, { message: 'what was erased' })
+    await turnkeep.drained()
+    const tables = ['chat_sessions', 'chat_messages']
+    for (const table of tables)
+      await turnkeep.rows(`create table public.backup_${table} as select * from ${table}`)
+    const first = await erased(user, userId)
+    const back = await asked(userId, { message: 'I am back' })
+    await turnkeep.drained()
+    // The backup knows of no erasure.
+    for (const table of tables)
+      await turnkeep.rows(`insert into ${table} select * from public.backup_${table} on conflict do nothing`)
+    for (const table of tables) await turnkeep.rows(`drop table public.backup_${table}`)
+    for (const table of ['user_jobs', 'erasures', 'erased_sessions'])
+      await turnkeep.rows(`delete from ${table}`)
+    expect(await turnkeep.rows(`select 1 from chat_messages where content = 'what was erased'`)).toHaveLength(
+      1,
+    )
+
+    await s3.send(new DeleteObjectCommand({ Bucket: 'content', Key: 'archive/next-run.json' }))
+    await invoke('archive')
+    expect(await erasureEnded(user, first.erasureId)).toMatchObject({ status: 'done' })
+    expect(await turnkeep.rows(`select 1 from chat_messages where content = 'what was erased'`)).toEqual([])
+    expect((await user.messages(back)).map(({ content }) => content)).toContain('I am back')
   })
 
   test('goes on where its function was killed', async () => {

@@ -101,7 +101,7 @@ export async function startTestArchive(engine: Engine, name: string): Promise<Te
       )
       const holders = new Map(places.map(({ id, segment_id }) => [id, segment_id]))
       const copies: ArchivedMessage[] = []
-      for (const segment of await segments(companyId))
+      for (const segment of (await segments(companyId)).filter(({ state }) => state === 'live'))
         for (const message of await readSegment(bucket, segment))
           if (holders.get(message.id) === segment.id) copies.push(message)
       return copies

@@ -33,6 +33,7 @@ describe('alarms', () => {
       'save-lag': [300_000, 1_200],
       'queue-age': [1_200, 300],
       'dead-letters': [0, 300],
+      'job-dead-letters': [0, 300],
       'schedule-dead-letters': [0, 300],
       'answer-errors': [5, 300],
       'request-errors': [5, 300],
@@ -51,10 +52,7 @@ describe('alarms', () => {
     }
     for (const [name, [above, periodSeconds]] of Object.entries(asked))
       expect([name, alarms[name]]).toEqual([name, expect.objectContaining({ above, periodSeconds })])
-    expect(Object.keys(alarms).filter((name) => !(name in asked))).toEqual([
-      'maintenance-stopped',
-      'archive-behind',
-    ])
+    expect(Object.keys(alarms).filter((name) => !(name in asked))).toEqual(['maintenance-stopped'])
   })
 
   test('say what they mean and where to read what to do, and each has its section', () => {
@@ -178,6 +176,9 @@ describe('the dashboard', () => {
       'Dead letters',
       'Rescue and spool',
       'Questions with a watched word',
+      'Archive: messages',
+      'Archive: written',
+      'Archive: times',
       'Data API: latency',
       'Data API: errors',
       'Hot store',
@@ -227,6 +228,6 @@ test('an environment that nobody uses pays little for being watched: 0.10 USD a 
     )
   const usd = (observed: typeof prod): number =>
     series(observed) * 0.1 + ofType(observed.template, 'AWS::CloudWatch::Dashboard').length * 3
-  expect(usd(dev)).toBeLessThanOrEqual(5.5)
-  expect(usd(prod)).toBeLessThanOrEqual(6.1)
+  expect(usd(dev)).toBeLessThanOrEqual(6.0)
+  expect(usd(prod)).toBeLessThanOrEqual(6.7)
 })

@@ -59,10 +59,12 @@ const STATEFUL: Record<string, string> = {
   SecretsModelKey0DB4AAD3: 'AWS::SecretsManager::Secret',
   SecretsResumeC5CDD91F: 'AWS::SecretsManager::Secret',
   SecretsOrigin297BAAC6: 'AWS::SecretsManager::Secret',
+  SecretsPseudonym09204437: 'AWS::SecretsManager::Secret',
   Queuesturns6CDFEC23: 'AWS::SQS::Queue',
   Queuesturnsdead105F045A: 'AWS::SQS::Queue',
+  Queuesjobs5151D1A7: 'AWS::SQS::Queue',
+  QueuesjobsdeadA63DFA95: 'AWS::SQS::Queue',
   ContentBucketDD05A3B9: 'AWS::S3::Bucket',
-  ArchiveBucket49F1AC64: 'AWS::S3::Bucket',
   FilesBucket7C17EE2E: 'AWS::S3::Bucket',
   UsersPoolBFC35D3B: 'AWS::Cognito::UserPool',
 }
@@ -210,33 +212,46 @@ describe.each(NAMES)('%s', (name) => {
     const waiting = ofType(service, 'AWS::Lambda::Function')
       .filter(({ resource }) => (resource.DependsOn ?? []).includes(run?.id ?? ''))
       .map(({ properties }) => properties.Description)
-    expect(waiting).toEqual(['chat', 'api', 'persist', 'maintain'].map((id) => `Turnkeep: ${id}`))
+    expect(waiting).toEqual(
+      ['chat', 'api', 'persist', 'maintain', 'archive', 'jobs'].map((id) => `Turnkeep: ${id}`),
+    )
     // A version of the function, so that it runs again when code or SQL changed.
     expect(text(run?.properties.HandlerArn)).toMatch(/migrateFunctionCurrentVersion/)
   })
 
-  test('the queue feeds persist, the clock maintain, each with its limits', () => {
-    expect(one(name, 'service', 'AWS::Lambda::EventSourceMapping')).toMatchObject({
-      BatchSize: 1000,
-      MaximumBatchingWindowInSeconds: 1,
+  test('the queues feed persist and jobs, the clock maintain, each with its limits', () => {
+    const sources = ofType(environment(name).service, 'AWS::Lambda::EventSourceMapping')
+    const common = {
       FunctionResponseTypes: ['ReportBatchItemFailures'],
       ScalingConfig: { MaximumConcurrency: 2 },
-    })
-    expect(one(name, 'service', 'AWS::Scheduler::Schedule')).toMatchObject({
-      ScheduleExpression: 'rate(5 minutes)',
+    }
+    expect(sources.map(({ properties }) => properties)).toMatchObject([
+      { ...common, BatchSize: 1000, MaximumBatchingWindowInSeconds: 1 },
+      { ...common, BatchSize: 1, MaximumBatchingWindowInSeconds: 0 },
+    ])
+    const schedule = (expression: string, eventAge: number) => ({
+      ScheduleExpression: expression,
       Target: {
-        RetryPolicy: { MaximumEventAgeInSeconds: 300, MaximumRetryAttempts: 3 },
+        RetryPolicy: { MaximumEventAgeInSeconds: eventAge, MaximumRetryAttempts: 3 },
         DeadLetterConfig: { Arn: expect.anything() },
       },
     })
-    expect(one(name, 'service', 'AWS::Lambda::EventInvokeConfig').MaximumRetryAttempts).toBe(0)
+    const propertiesOf = (type: string) =>
+      ofType(environment(name).service, type).map(({ properties }) => properties)
+    // Lambda keeps what it cannot run for six hours at most.
+    expect(propertiesOf('AWS::Scheduler::Schedule')).toMatchObject([
+      schedule('rate(5 minutes)', 300),
+      schedule('rate(1 day)', 6 * 3600),
+    ])
+    for (const { MaximumRetryAttempts } of propertiesOf('AWS::Lambda::EventInvokeConfig'))
+      expect(MaximumRetryAttempts).toBe(0)
   })
 
-  test('persist may put a message back into its queue as often as an answer takes, and nobody else may', () => {
+  test('persist and jobs may put a message back into their queues as often as it takes, and nobody else may', () => {
     const allowed = ofType(environment(name).service, 'AWS::Lambda::Function')
       .filter(({ properties }) => properties.RecursiveLoop === 'Allow')
       .map(({ properties }) => properties.Description)
-    expect(allowed).toEqual(['Turnkeep: persist'])
+    expect(allowed).toEqual(['Turnkeep: persist', 'Turnkeep: jobs'])
   })
 
   test('the login of the functions is rotated every month', () => {
@@ -410,7 +425,7 @@ describe('everything that is optional', () => {
       const { Variables = {} } = (properties.Environment ?? {}) as { Variables?: Record<string, unknown> }
       return 'VALKEY_URL' in Variables ? [Variables] : []
     })
-    expect(told).toHaveLength(4)
+    expect(told).toHaveLength(5)
     for (const variables of told)
       expect(variables).toMatchObject({
         HOT_STORE: 'valkey',

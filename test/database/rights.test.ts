@@ -1,0 +1,152 @@
+/** What the operations behind exports and erasures promise of themselves. */
+import { v7 as uuidv7 } from 'uuid'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import type { MessageRecord } from '../../lambdas/protocol.ts'
+import type { Argument } from '../../lambdas/services/database.ts'
+import { onBothEngines, startTestDatabase, type TestDatabase } from '../harness/database.ts'
+import { record } from '../harness/records.ts'
+
+const ACME = { companyId: 'acme', platform: 'web' }
+const ADMIN = { jsonb: { user_id: 'admin', role: 'admin' } }
+const HOUR_MS = 3_600_000
+
+onBothEngines('the rights of users', (engine) => {
+  let database: TestDatabase
+  beforeAll(async () => {
+    database = await startTestDatabase(engine, 'rights')
+  })
+  afterAll(() => database.close())
+
+  const call = <Row = Record<string, unknown>>(operation: string, ...args: Argument[]) =>
+    database.app.callFor<Row>(ACME, operation, args)
+  const requestErasure = async (userId: string): Promise<string> => {
+    const [row] = await call<{ id: string }>(
+      'request_erasure',
+      ADMIN,
+      { text: userId },
+      { jsonb: [userId] },
+      { uuid: uuidv7() },
+    )
+    return row?.id ?? ''
+  }
+  const requestExport = async (userId: string): Promise<string> => {
+    const [row] = await call<{ id: string }>('request_export', ADMIN, { text: userId }, { uuid: uuidv7() })
+    return row?.id ?? ''
+  }
+  const save = (...records: MessageRecord[]) =>
+    database.app.call<{ id: string }>('save_records', [{ jsonb: records }])
+  const stored = async (...records: MessageRecord[]): Promise<number> =>
+    (
+      await database.inTenant(
+        'acme',
+        `select 1 from chat_messages where id in (${records.map(({ id }) => `'${id}'`).join()})`,
+      )
+    ).length
+  const at = (offsetMs: number): string => new Date(Date.now() + offsetMs).toISOString()
+
+  test('an export that is not done is the same one, however many ask at once', async () => {
+    const ids = await Promise.all(Array.from({ length: 8 }, () => requestExport('asked')))
+    expect(new Set(ids).size).toBe(1)
+    const [id = ''] = ids
+    await call('start_user_job', { uuid: id })
+    await call('note_user_job', { uuid: id }, { integer: 1 }, { jsonb: {} }, { text: 'done' })
+    expect(await requestExport('asked')).not.toBe(id)
+  })
+
+  test('an erasure that is asked for by many at once is one', async () => {
+    await save(record({ user_id: 'crowd' }))
+    const ids = await Promise.all(Array.from({ length: 8 }, () => requestErasure('crowd')))
+    expect(new Set(ids).size).toBe(1)
+  })
+
+  test('what was made up to the cutoff is dropped whenever it comes, and what is made later lives', async () => {
+    const before = record({ user_id: 'u1', created_at: at(-HOUR_MS) })
+    const other = record({ user_id: 'u2', created_at: at(-HOUR_MS) })
+    await requestErasure('u1')
+    const after = record({ user_id: 'u1', created_at: at(HOUR_MS) })
+    expect(await save(before, other, after)).toMatchObject([{ id: before.id, session_id: before.session_id }])
+    expect([await stored(before), await stored(other), await stored(after)]).toEqual([0, 1, 1])
+    // And again, alone, and by what older functions call.
+    expect(await save(before)).toMatchObject([{ id: before.id }])
+    expect(await database.app.call('save_messages', [{ jsonb: [before] }])).toEqual([{ save_messages: 1 }])
+    expect(await stored(before)).toBe(0)
+  })
+
+  test('nothing comes into a session that was erased, whatever clock it was made by', async () => {
+    const first = record({ user_id: 'skewed' })
+    await save(first)
+    const job = await requestErasure('skewed')
+    const marked = await call(
+      'mark_erased_sessions',
+      { uuid: job },
+      { jsonb: ['skewed'] },
+      { timestamptz: at(0) },
+      { integer: 9 },
+    )
+    expect(marked).toEqual([{ session_id: first.session_id }])
+    const late = record({ user_id: 'skewed', session_id: first.session_id, created_at: at(HOUR_MS) })
+    expect(await save(late)).toMatchObject([{ id: late.id }])
+    const wanted = {
+      session_id: first.session_id,
+      thread_id: 'main',
+      from: null,
+      named: false,
+      owner: 'skewed',
+      count: 1,
+      bytes: 9,
+    }
+    expect(await call('load_session', { jsonb: wanted })).toEqual([
+      { kind: 'refused', body: expect.stringContaining('not_found') },
+    ])
+  })
+
+  test('saves and erasures at once leave nothing of what was made before', async () => {
+    const records = Array.from({ length: 200 }, () => record({ user_id: 'racing', created_at: at(-1_000) }))
+    const saves = records.map((one) => save(one))
+    const job = await requestErasure('racing')
+    await Promise.all(saves)
+    const users = { jsonb: ['racing'] }
+    await call('mark_erased_sessions', { uuid: job }, users, { timestamptz: at(HOUR_MS) }, { integer: 500 })
+    let gone = {}
+    for (;;) {
+      const rows = await call<{ kind: string; body: string }>(
+        'erase_next',
+        { uuid: job },
+        { jsonb: gone },
+        { integer: 30 },
+      )
+      if (rows.length === 0) break
+      const ids = rows.map(({ body }) => JSON.parse(body).id)
+      gone = { [rows[0]?.kind === 'message' ? 'messages' : 'sessions']: ids }
+    }
+    expect(await stored(...records)).toBe(0)
+    const [{ places } = { places: {} }] = await database.inTenant<{ places: Record<string, number> }>(
+      'acme',
+      `select progress -> 'places' as places from user_jobs where id = '${job}'`,
+    )
+    expect(places.messages).toBe(places.sessions)
+  })
+
+  test('whoever has lost a job writes nothing more', async () => {
+    const id = await requestExport('lost')
+    await call('start_user_job', { uuid: id })
+    await call('start_user_job', { uuid: id })
+    const note = (attempt: number, state: string | null) =>
+      call('note_user_job', { uuid: id }, { integer: attempt }, { jsonb: { seen: attempt } }, { text: state })
+    expect(await note(1, 'done')).toEqual([{ note_user_job: false }])
+    expect(await note(2, 'done')).toEqual([{ note_user_job: true }])
+    expect(await note(2, null)).toEqual([{ note_user_job: false }])
+  })
+
+  test('users may ask about themselves, admins about anybody, agents about themselves', async () => {
+    const may = async (user_id: string, role: string) =>
+      (await call('request_export', { jsonb: { user_id, role } }, { text: 'whom' }, { uuid: uuidv7() }))
+        .length === 1
+    expect([await may('whom', 'user'), await may('whom', 'agent'), await may('x', 'admin')]).toEqual([
+      true,
+      true,
+      true,
+    ])
+    expect([await may('x', 'user'), await may('x', 'agent')]).toEqual([false, false])
+  })
+})
