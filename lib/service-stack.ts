@@ -161,6 +161,7 @@ function giveWhatIsNeeded(
   ]
   chat.give(
     ...rescuing,
+    content.toDelete('content/'),
     content.toRead('archive/'),
     signIn.toCheckTokens(),
     secrets.toReadModelKey(),

@@ -76,6 +76,12 @@ drop policy if exists tenant on public.erased_sessions;
 create policy tenant on public.erased_sessions
   using (company_id = current_setting('turnkeep.company_id', true) and platform = current_setting('turnkeep.platform', true));
 
+-- What was deleted, for when its time is over.
+create index if not exists chat_messages_deleted on public.chat_messages (company_id, platform, deleted_at) where is_deleted;
+
+create index if not exists chat_sessions_deleted
+  on public.chat_sessions (company_id, platform, deleted_at) where deleted_at is not null;
+
 -- Of the audit log the functions' role may remove what is older than a year, and nothing else.
 drop policy if exists expire on public.audit_log;
 

@@ -268,7 +268,9 @@ CREATE INDEX audit_log_of_user ON public.audit_log USING btree (company_id, plat
 CREATE INDEX chat_messages_by_sequence ON public.chat_messages USING btree (company_id, platform, session_id, sequence_number, id, thread_id);
 CREATE INDEX chat_messages_by_time ON public.chat_messages USING btree (company_id, platform, session_id, thread_id, created_at) WHERE (NOT is_deleted);
 CREATE INDEX chat_messages_by_trace ON public.chat_messages USING btree (company_id, platform, langsmith_trace_id) WHERE (langsmith_trace_id IS NOT NULL);
+CREATE INDEX chat_messages_deleted ON public.chat_messages USING btree (company_id, platform, deleted_at) WHERE is_deleted;
 CREATE INDEX chat_messages_tokens ON public.chat_messages USING btree (company_id, platform, created_at) INCLUDE (token_count);
+CREATE INDEX chat_sessions_deleted ON public.chat_sessions USING btree (company_id, platform, deleted_at) WHERE (deleted_at IS NOT NULL);
 CREATE INDEX chat_sessions_expiry ON public.chat_sessions USING btree (company_id, platform, expires_at) WHERE is_active;
 CREATE INDEX chat_sessions_of_tenant ON public.chat_sessions USING btree (company_id, platform, last_active_at DESC, id DESC) WHERE (deleted_at IS NULL);
 CREATE INDEX chat_sessions_of_user ON public.chat_sessions USING btree (company_id, platform, user_id, last_active_at DESC, id DESC) WHERE (deleted_at IS NULL);

@@ -67,7 +67,8 @@ export interface Segment {
 
 /** A segment is what a reader has to fetch for one message of it. */
 const MAX_SEGMENT_BYTES = 1_000_000
-const MAX_SEGMENT_MESSAGES = 1_000
+/** It leaves in one transaction, for which who writes in its session waits: some milliseconds. */
+const MAX_SEGMENT_MESSAGES = 250
 
 interface Open {
   sessionId: string

@@ -199,8 +199,8 @@ async function complete(
   return row?.complete_archive_object ?? false
 }
 
-/** In one transaction: who writes in one of its sessions waits for it, some 20 ms. */
-const MESSAGES_IN_CALL = 500
+/** In one transaction: who writes in one of its sessions waits for it, some milliseconds. */
+const MESSAGES_IN_CALL = 250
 const CALLS_AT_ONCE = 2
 
 /** Lets the messages of segments leave Postgres, batch after batch. Returns how many have. */

@@ -31,6 +31,14 @@ export async function stowText<Record extends WithText>(bucket: Bucket, record: 
   return { ...record, content: '', content_key: key }
 }
 
+/** Removes the text of a record that nobody will read. Where that fails it stays: it is found by nobody. */
+export async function dropText(
+  bucket: Pick<Bucket, 'delete'>,
+  { content_key }: Pick<MessageRecord, 'content_key'>,
+): Promise<void> {
+  if (content_key !== null) await bucket.delete(content_key).catch(() => undefined)
+}
+
 /** The record with its text in an object that is not written yet, under the name that it will get. */
 export const pointerTo = <Record extends WithText>(record: Record): Record => ({
   ...record,

@@ -8,7 +8,7 @@
 import { createHash } from 'node:crypto'
 import { v7 as uuidv7 } from 'uuid'
 import { type ThawServices, thawing } from '../ageing/thaw.ts'
-import { readText, stowText } from '../messages/large-text.ts'
+import { dropText, readText, stowText } from '../messages/large-text.ts'
 import {
   type Admission,
   type Caller,
@@ -94,8 +94,8 @@ export async function* reply(services: ReplyServices, request: Asked): AsyncGene
   const { caller, chat, idempotencyKey } = request
   const tenant = { companyId: caller.companyId, platform: caller.platform }
   const messageId = uuidv7()
-  // A large text moves to its object first, because the hot store must not hold it. The object of a turn that is then
-  // refused is never read.
+  // A large text moves to its object first, because the hot store must not hold it. That of a turn that is then refused
+  // would belong to no message, and nobody could erase it.
   const question = await stowText(services.bucket, questionRecord(tenant, uuidv7(), chat))
   const turn = await opened(services, request, () =>
     services.hotStore.openTurn({
@@ -118,8 +118,13 @@ export async function* reply(services: ReplyServices, request: Asked): AsyncGene
           ? undefined
           : { caller: caller.userId, key: idempotencyKey, bodyHash: hashOf(chat) },
     }),
-  )
+  ).catch(async (error) => {
+    if (isRefusal(error)) await dropText(services.bucket, question)
+    throw error
+  })
   if (turn.outcome === 'claimed') {
+    // The turn may be this one, opened by a call that was repeated.
+    if (turn.userMessageId !== question.id) await dropText(services.bucket, question)
     yield* replay(services, request, turn)
     return
   }
@@ -127,6 +132,10 @@ export async function* reply(services: ReplyServices, request: Asked): AsyncGene
   if (holdsOneOf(watchedWords)(chat.message)) services.count('WatchedWord')
   yield* answer(services, request, turn, messageId, async () => chat.message)
 }
+
+/** Whether the turn was not opened, for certain. */
+const isRefusal = (error: unknown): boolean =>
+  error instanceof CodedError && error.code !== 'unavailable' && error.code !== 'internal'
 
 /** Answers a question again that is there already; the new answer stands beside the others. */
 export async function* regenerate(

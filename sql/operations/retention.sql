@@ -55,10 +55,16 @@ begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
   select * into v_times from turnkeep.retention_times(p_company_id, p_platform);
   return query
-    select m.id, m.content_key, m.is_deleted from public.chat_messages m
-    where m.company_id = p_company_id and m.platform = p_platform
-      and (m.created_at < v_times.kept_after or (m.is_deleted and m.deleted_at < v_times.deleted_before))
-      and not exists (
+    select m.id, m.content_key, m.is_deleted from (
+      -- Each by its own index.
+      select o.* from public.chat_messages o
+      where o.company_id = p_company_id and o.platform = p_platform and o.created_at < v_times.kept_after
+      union all
+      select d.* from public.chat_messages d
+      where d.company_id = p_company_id and d.platform = p_platform and d.is_deleted and d.deleted_at < v_times.deleted_before
+        and (v_times.kept_after is null or d.created_at >= v_times.kept_after)
+    ) m
+    where not exists (
         select 1 from public.archived_messages a
         where a.company_id = p_company_id and a.platform = p_platform and a.id = m.id
       )

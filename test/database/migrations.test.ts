@@ -163,7 +163,7 @@ onBothEngines('the migrations', (engine) => {
     for (const statement of [
       'alter table chat_messages disable row level security',
       'drop policy tenant on chat_messages',
-      'delete from chat_messages',
+      'delete from tenants',
       'truncate chat_messages',
       'create table public.mine (id int)',
       'select * from turnkeep.migrations',

@@ -173,6 +173,14 @@ inBothPhases('an erasure', (phase) => {
     expect(receipt.places.every(({ removed }) => removed === 0)).toBe(true)
   })
 
+  test('whose message cannot be read comes back later, and holds nobody up', async () => {
+    await send('jobs', { nonsense: true })
+    await expect.poll(() => turnkeep.output()).toContain('job failed')
+    expect((await erased(turnkeep.as({ userId: 'next' }), 'next')).status).toBe('done')
+    const { ready = [], inflight = [] } = turnkeep.cloud.fauxqs.inspectQueue('jobs')?.messages ?? {}
+    expect(ready.length + inflight.length).toBe(1)
+  })
+
   test('is for its user and for admins alone', async () => {
     for (const role of ['user', 'agent'] as const)
       expect((await turnkeep.as({ userId: 'x', role }).call('DELETE', '/api/users/kept')).status).toBe(403)

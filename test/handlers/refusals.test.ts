@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { generateKeyPair, SignJWT } from 'jose'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { ErrorBody } from '../../lambdas/protocol.ts'
+import { bucketOf, tracesOf } from '../harness/traces.ts'
 import { inBothPhases, startTurnkeep, type Turnkeep } from '../harness/turnkeep.ts'
 
 inBothPhases('refusals', (phase) => {
@@ -15,6 +16,25 @@ inBothPhases('refusals', (phase) => {
     turnkeep.rows(
       'select (select count(*) from chat_sessions) + (select count(*) from chat_turns) + (select count(*) from idempotency_keys) as n',
     )
+
+  test('a large question that is refused leaves no text behind', async () => {
+    const user = turnkeep.as({ userId: 'large' })
+    const MARK = 'a text that nobody keeps'
+    const first = await user.ask('hello')
+    const sessionId = first.session?.sessionId
+    await user.call('DELETE', `/api/sessions/${sessionId}`)
+    const refused = await user.ask({ message: `${MARK} ${'가'.repeat(50_000)}`, sessionId })
+    expect(refused.error?.code).toBe('ended')
+    expect(await tracesOf(turnkeep, bucketOf(turnkeep), MARK)).toEqual([])
+    // Nor does one that is repeated: its turn has a text already.
+    const headers = { 'idempotency-key': 'large' }
+    const message = `kept ${'가'.repeat(50_000)}`
+    const once = await user.ask({ message }, { headers })
+    expect((await user.ask({ message }, { headers })).session?.messageId).toBe(once.session?.messageId)
+    await turnkeep.drained()
+    const places = await tracesOf(turnkeep, bucketOf(turnkeep), 'kept 가')
+    expect(places.filter((place) => place.startsWith('object content/'))).toHaveLength(1)
+  })
 
   describe('a chat request that is refused', () => {
     test.each<[string, unknown, Record<string, string>, number, string, string | undefined]>([

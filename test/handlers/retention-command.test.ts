@@ -1,7 +1,11 @@
 /** `npm run ops -- retention`: says what is due, and changes nothing. */
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { runOps } from '../harness/ops.ts'
+import { bucketOf, tracesOf } from '../harness/traces.ts'
 import { startTurnkeep, type Turnkeep } from '../harness/turnkeep.ts'
+
+/** More than a row holds. */
+const LARGE = '큰 글 😀 '.repeat(8_000)
 
 let turnkeep: Turnkeep
 beforeAll(async () => {
@@ -29,7 +33,7 @@ test('says nothing is due where nothing is', async () => {
 })
 
 test('says of each tenant what would go, and lets all of it stay', async () => {
-  const { session } = await turnkeep.as().ask('old')
+  const { session } = await turnkeep.as().ask(LARGE)
   await turnkeep.drained()
   const old = `id = '${session?.sessionId}'`
   await turnkeep.rows(`update chat_sessions set last_active_at = now() - interval '400 days' where ${old}`)
@@ -54,6 +58,7 @@ test('says of each tenant what would go, and lets all of it stay', async () => {
     isFinished: true,
   })
   expect(await turnkeep.rows(`select 1 from chat_sessions where ${old}`)).toEqual([])
+  expect(await tracesOf(turnkeep, bucketOf(turnkeep), '큰 글')).toEqual([])
 })
 
 test('called wrongly it ends with 2', async () => {

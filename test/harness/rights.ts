@@ -5,7 +5,8 @@ import type { ErasureReceipt, ExportAnswer } from '../../lambdas/protocol.ts'
 import type { ApiClient } from './client.ts'
 
 const WITHIN_MS = 20_000
-const LOOK_MS = 50
+/** Deployed limits allow a hundred a minute. */
+const LOOK_MS = 300
 
 type Waited<Body> = { status: number; body: Body }
 

@@ -39,6 +39,7 @@ const LOCAL_NAMES: [RegExp, string][] = [
   [/^Database\/Cluster$/, 'turnkeep'],
   [/^Database\/Login$/, 'turnkeep-app'],
   [/^Secrets\/Resume$/, 'turnkeep-resume'],
+  [/^Secrets\/Pseudonym$/, 'turnkeep-pseudonym'],
   [/^Secrets\/Origin$/, 'turnkeep-origin'],
   [/^Secrets\/ModelKey$/, 'turnkeep-model-key'],
 ]

@@ -436,7 +436,7 @@ describe('everything that is optional', () => {
       ({ properties }) => (properties.PolicyDocument as unknown as { Statement: object[] }).Statement,
     )
     const connects = statements.filter((one) => text(one).includes('elasticache:'))
-    expect(connects).toHaveLength(4)
+    expect(connects).toHaveLength(5)
     for (const statement of connects)
       expect(statement).toMatchObject({
         Effect: 'Allow',

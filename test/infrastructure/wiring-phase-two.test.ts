@@ -12,8 +12,9 @@ import { isSelected } from '../harness/run.ts'
 import { type Deployment, readDeployment } from '../harness/template.ts'
 
 const SYNTHESIS_MS = 180_000
-/** Who opens, reads, saves or rescues turns. */
-const CONNECTING = ['api', 'chat', 'maintain', 'persist']
+/** Who opens, reads, saves, rescues or erases turns. */
+const CONNECTING = ['api', 'chat', 'jobs', 'maintain', 'persist']
+const ERASED_WITHIN_MS = 20_000
 
 describeWithRedis('the bundles in phase 2', () => {
   let deployment: Deployment
@@ -32,7 +33,7 @@ describeWithRedis('the bundles in phase 2', () => {
     expect(first.terminal).toMatchObject({ type: 'done' })
     const sessionId = first.session?.sessionId
     const second = await user.ask({ message: '아까 뭐라고 물었지?', sessionId })
-    expect(second.text).toContain('김하늘')
+    expect(second).toMatchObject({ error: undefined, text: expect.stringContaining('김하늘') })
     const again = await user.stream('GET', stream(second.session?.messageId))
     expect(again.events).toEqual(second.events)
     const stopped = await user.ask('길게 써 주세요', {
@@ -64,6 +65,10 @@ describeWithRedis('the bundles in phase 2', () => {
     await deployed.as().call('GET', '/api/sessions')
     await deployed.cloud.runtimeApi.invoke('maintain', '{}')
     const { doors = {} } = deployed.cache ?? {}
+    expect((await deployed.as({ userId: 'gone' }).ask('hello')).terminal?.type).toBe('done')
+    const admin = deployed.as({ userId: 'admin', role: 'admin' })
+    expect((await admin.call('DELETE', '/api/users/gone')).status).toBe(202)
+    await expect.poll(() => doors.jobs?.tokens.length, { timeout: ERASED_WITHIN_MS }).toBeGreaterThan(0)
     expect(Object.keys(doors).sort()).toEqual(CONNECTING)
     const logins = Object.entries(doors).map(([name, { tokens, refused }]) => [
       name,

@@ -7,10 +7,11 @@ import { ListObjectsV2Command, PutObjectCommand, S3Client } from '@aws-sdk/clien
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Session } from '../../lambdas/protocol.ts'
 import { resources } from '../../lib/resources.ts'
-import { summary } from '../harness/client.ts'
+import { type ApiClient, summary } from '../harness/client.ts'
 import { type Deployed, hostings, startDeployed } from '../harness/deployed.ts'
 import { withStatements } from '../harness/permissions.ts'
 import { record } from '../harness/records.ts'
+import { erased, exported } from '../harness/rights.ts'
 import { isSelected } from '../harness/run.ts'
 import { synthesise } from '../harness/synthesis.ts'
 import { type Deployment, readDeployment } from '../harness/template.ts'
@@ -31,7 +32,10 @@ describe('the templates say what lib/resources.ts says', () => {
         { timeoutSeconds, memoryMb, ...(url && { url }) },
       ],
     )
-    const meant = Object.entries(resources.functions).map(([name, { handler: _, ...rest }]) => [name, rest])
+    const meant = Object.entries(resources.functions).map(([name, { handler, nodeOptions, ...rest }]) => [
+      name,
+      rest,
+    ])
     expect(Object.fromEntries(said)).toEqual(Object.fromEntries(meant))
   })
 
@@ -168,6 +172,21 @@ describe.each(hostings)('the bundles on %s', (hosting) => {
     expect(answer.status).toBe(401)
     expect(answer.headers.get('x-ratelimit-limit')).not.toBeNull()
     expect(answer.headers.get('x-ratelimit-remaining')).not.toBe(answer.headers.get('x-ratelimit-limit'))
+  })
+
+  test('export a user, erase another, and archive what is old', { timeout: 60_000 }, async () => {
+    const [user, gone] = ['exported', 'gone'].map((userId) => deployed.as({ userId }))
+    await user?.ask('무엇을 보관하나요?')
+    await gone?.ask('지워 주세요')
+    await deployed.drained()
+    const { lines } = await exported(user as ApiClient, 'exported')
+    expect(lines.filter(({ kind }) => kind === 'message')).toHaveLength(2)
+    expect(await erased(gone as ApiClient, 'gone')).toMatchObject({ status: 'done' })
+    expect(await deployed.rows(`select 1 from chat_sessions where user_id = 'gone'`)).toEqual([])
+    expect(JSON.parse(String(await deployed.cloud.runtimeApi.invoke('archive', '{}')))).toMatchObject({
+      failed: 0,
+      isFinished: true,
+    })
   })
 
   test('ask, each of them, for nothing that their roles do not allow', ({ skip }) => {
