@@ -8,7 +8,7 @@ import { relative } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { resources } from '../../lib/resources.ts'
-import { createDatabase, startPostgresServer } from '../../test/harness/postgres-server.ts'
+import { createDatabase, startEmbeddedServer } from '../../test/harness/postgres-server.ts'
 import { forkFunctions, type Host, startTurnkeep, type Turnkeep } from '../../test/harness/turnkeep.ts'
 import { circumstances, keepResult } from '../machine.ts'
 import { peakMib, residentMib, watchMemory } from './memory.ts'
@@ -54,11 +54,10 @@ const apart: Host = (cloud, environment) => {
 /** Of the last minute: what others did on this machine, which the figures are to be read with. */
 const loadBefore = Math.round((loadavg()[0] ?? 0) * 10) / 10
 const measured = circumstances()
-const server = await startPostgresServer()
+const server = await startEmbeddedServer()
 const results: Size[] = []
 for (const size of sizes) results.push(await measure(size))
 const traffic = await measureTraffic()
-await server.close()
 for (const { messages, seconds, messagesPerSecond, peakMib: peak } of results)
   console.log(`${messages} messages: ${seconds} s, ${messagesPerSecond} a second, at most ${peak} MiB`)
 console.log('appends without the archiver:', traffic.without)
@@ -72,6 +71,7 @@ const file = keepResult('archive', {
   sizes: results,
   traffic,
 })
+await server.close()
 console.log(`\nWritten to ${relative(process.cwd(), file)}`)
 
 /** A database, a bucket and a process of its own for each size: nothing is left of the one before. */

@@ -150,6 +150,8 @@ export const settings = {
   valkeyCluster: flagOr('VALKEY_CLUSTER', false),
   /** Absent: the password is the one in the address. */
   valkeyCacheName: optionalText('VALKEY_CACHE_NAME'),
+  /** What an answer of the cache may take: after that it counts as away. */
+  valkeyPatienceMs: wholeNumberOr('VALKEY_PATIENCE_MS', 300, { min: 50, max: 10_000 }),
   metricsNamespace: textOr('METRICS_NAMESPACE', 'Turnkeep'),
   /** Questions with one of these are counted: what users write when something is broken. A lone comma: none. */
   watchedWords: wordsOr('WATCHED_WORDS', '오류,고장,문제'),
@@ -184,6 +186,7 @@ export const hotStoreSettings = [
   'leaseSeconds',
   'valkeyCacheName',
   'valkeyCluster',
+  'valkeyPatienceMs',
   'valkeyUrl',
 ] as const satisfies SettingName[]
 /** What a tenant may set for itself, beside its limits: these are the defaults, and what it may choose from. */

@@ -14,6 +14,7 @@ export interface HotStoreOptions {
   valkeyCluster: boolean
   /** Of ElastiCache serverless, where functions log in by their role. */
   valkeyCacheName: string | undefined
+  valkeyPatienceMs: number
 }
 
 export interface HotStoreServices {

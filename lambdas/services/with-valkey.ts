@@ -26,13 +26,15 @@ export function connect({
   valkeyUrl,
   valkeyCluster,
   valkeyCacheName,
-}: Pick<Options, 'valkeyUrl' | 'valkeyCluster' | 'valkeyCacheName'>): Valkey {
+  valkeyPatienceMs,
+}: Pick<Options, 'valkeyUrl' | 'valkeyCluster' | 'valkeyCacheName' | 'valkeyPatienceMs'>): Valkey {
   const { protocol, hostname, port, username, password } = new URL(valkeyUrl)
   const name = decodeURIComponent(username)
   const secret = decodeURIComponent(password)
   return openValkey({
     endpoints: [{ host: hostname, port: Number(port || DEFAULT_PORT) }],
     cluster: valkeyCluster,
+    commandMs: valkeyPatienceMs,
     tls: protocol === 'rediss:',
     ...(name !== '' && { username: name }),
     ...(valkeyCacheName !== undefined

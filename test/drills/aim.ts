@@ -19,9 +19,6 @@ export const describeStep = ({ service, operation, nth, moment }: Step): string 
 /** Before it dies a process does whatever it does without waiting for this step: that is what a kill has to show. */
 const HOLD_MS = 400
 
-/** The cache is waited for no longer than 300 ms: after that its caller goes on without it, which is another fault. */
-const CACHE_HOLD_MS = 200
-
 /** Calls that name the ids of the turn that they open, in either phase. */
 const OPENING = ['open_within_limits', 'open', 'claim']
 const UUID = /[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/g
@@ -60,7 +57,7 @@ export function track(cloud: DrillCloud, question: string) {
     steps.push(step)
     if (aim !== describeStep(step)) return moment === 'before' && refuses(passage) ? { status: 500 } : 'pass'
     aim = undefined
-    await sleep(service === 'cache' ? CACHE_HOLD_MS : HOLD_MS)
+    await sleep(HOLD_MS)
     cloud.functions().kill('SIGKILL')
     hit.resolve()
     return 'break'

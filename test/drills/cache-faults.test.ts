@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { BreakableRedis } from '../harness/redis.ts'
-import { type DrillCloud, inPhase, inPhaseTwo, rounds, startDrillCloud } from './drill-cloud.ts'
+import { type DrillCloud, IMPATIENT, inPhase, inPhaseTwo, rounds, startDrillCloud } from './drill-cloud.ts'
 import { questionText } from './drill-model.ts'
 import { expectThreadsToGoOn } from './next-turns.ts'
 import { createRandom } from './random.ts'
@@ -40,7 +40,7 @@ inPhaseTwo((phase) => {
   let cloud: DrillCloud
   beforeAll(async () => {
     // Leases are longer than the fault: nobody is to rescue what still runs.
-    cloud = await startDrillCloud({ phase, name: 'cache', environment: { LEASE_SECONDS: '6' } })
+    cloud = await startDrillCloud({ phase, name: 'cache', environment: { ...IMPATIENT, LEASE_SECONDS: '6' } })
   })
   afterAll(() => cloud.close())
 

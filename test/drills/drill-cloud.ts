@@ -38,6 +38,11 @@ export const inPhaseTwo = (tests: (phase: Phase) => void): void => inPhases([ONE
 export const inPhase = (fault: string, { redis, name }: Phase): string =>
   redis ? `${fault}, ${name}` : fault
 
+/** A busy machine is no fault of the cache: drills of other faults wait for it. */
+const PATIENT_MS = '5000'
+/** As deployed. */
+export const IMPATIENT = { VALKEY_PATIENCE_MS: '300' }
+
 /** The shortest lease there is: a drill waits for many to run out. */
 export const LEASE_SECONDS = 1
 
@@ -77,6 +82,7 @@ export async function startDrillCloud({
     ...options,
     environment: async (cloud) => ({
       LEASE_SECONDS: String(LEASE_SECONDS),
+      VALKEY_PATIENCE_MS: PATIENT_MS,
       ...(await proxy.environment(cloud)),
       ...(typeof options.environment === 'function' ? await options.environment(cloud) : options.environment),
     }),

@@ -10,11 +10,11 @@ import { openBucket } from '../../lambdas/services/bucket.ts'
 import { describeStep, type Step } from './aim.ts'
 import { type DrillCloud, isLong, startDrillCloud } from './drill-cloud.ts'
 import { type Fate, type Passage, passAll } from './fault-proxy.ts'
-import { createRandom, type Random } from './random.ts'
+import { createRandom, pick } from './random.ts'
 import { enter } from './table.ts'
 
 /** Kills; the long form takes every moment of every call. */
-const SHORT_FORM = 5
+const SHORT_FORM = 2
 /** Conversations, of so many messages, with texts that make an object of more than one part. */
 const SESSIONS = 12
 const MESSAGES = 50
@@ -106,13 +106,6 @@ async function run(company: string, decide: (step: Step) => Fate): Promise<void>
   }
   await cloud.cloud.runtimeApi.invoke('archive', '{}').catch(() => undefined)
   cloud.proxy.decide = passAll
-}
-
-/** In the order in which they come. */
-function pick(steps: readonly Step[], count: number, random: Random): Step[] {
-  const chosen = new Set<Step>()
-  while (chosen.size < Math.min(count, steps.length)) chosen.add(steps[random.integer(steps.length)] as Step)
-  return steps.filter((step) => chosen.has(step))
 }
 
 const textsOf = (messages: readonly Message[]) => new Map(messages.map(({ id, content }) => [id, content]))

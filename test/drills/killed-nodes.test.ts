@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type BreakableRedis, describeWithRedis, startRedis } from '../harness/redis.ts'
-import { type DrillCloud, isLong, rounds, startDrillCloud } from './drill-cloud.ts'
+import { type DrillCloud, IMPATIENT, isLong, rounds, startDrillCloud } from './drill-cloud.ts'
 import { questionText } from './drill-model.ts'
 import { expectThreadsToGoOn } from './next-turns.ts'
 import { createRandom } from './random.ts'
@@ -35,7 +35,11 @@ describeWithRedis('a cluster', () => {
     let cloud: DrillCloud
     beforeAll(async () => {
       cache = await startRedis('cluster', { replicas })
-      cloud = await startDrillCloud({ cache, name: 'nodes', environment: { LEASE_SECONDS: '6' } })
+      cloud = await startDrillCloud({
+        cache,
+        name: 'nodes',
+        environment: { ...IMPATIENT, LEASE_SECONDS: '6' },
+      })
     })
     afterAll(() => cloud.close())
 

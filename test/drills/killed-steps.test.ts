@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { describeStep, type Step, track } from './aim.ts'
 import { type DrillCloud, inPhase, inProxiedPhases, isLong, startDrillCloud } from './drill-cloud.ts'
 import { type Scenario, STEP_WITHIN_MS, scenarios } from './kill-scenarios.ts'
-import { createRandom, type Random } from './random.ts'
+import { createRandom, pick } from './random.ts'
 import { conclude } from './report.ts'
 import type { Sighting } from './returning-client.ts'
 import { ended } from './stored.ts'
@@ -67,10 +67,3 @@ inProxiedPhases((phase) => {
     })
   })
 })
-
-/** Others at every run, in the order in which they come. */
-function pick(steps: readonly Step[], count: number, random: Random): Step[] {
-  const chosen = new Set<Step>()
-  while (chosen.size < Math.min(count, steps.length)) chosen.add(steps[random.integer(steps.length)] as Step)
-  return steps.filter((step) => chosen.has(step))
-}

@@ -8,6 +8,13 @@ export interface Random {
   integer(below: number): number
 }
 
+/** So many of them, others at every run, in the order in which they come. */
+export function pick<Item>(items: readonly Item[], count: number, random: Random): Item[] {
+  const chosen = new Set<Item>()
+  while (chosen.size < Math.min(count, items.length)) chosen.add(items[random.integer(items.length)] as Item)
+  return items.filter((item) => chosen.has(item))
+}
+
 /** Mulberry32: small, and good enough to scatter kills. */
 export function createRandom(seed = Number(process.env.DRILL_SEED ?? Date.now() % 1_000_000)): Random {
   let state = seed
