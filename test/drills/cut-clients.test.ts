@@ -8,7 +8,7 @@ import { conclude } from './report.ts'
 import { type Sighting, sessionOf, takeIn, terminalOf } from './returning-client.ts'
 
 /** Of all offsets, those that the short form tries. */
-const SHORT_FORM = { phase1: 80, phase2: 30 }
+const SHORT_FORM = 80
 const AT_ONCE = 8
 
 let cloud: DrillCloud
@@ -56,7 +56,6 @@ async function askAndCut(
 }
 
 inEveryPhase((phase) => {
-  const shortForm = phase.redis ? SHORT_FORM.phase2 : SHORT_FORM.phase1
   beforeAll(async () => {
     cloud = await startDrillCloud({ phase, name: 'cuts', environment: { LEASE_SECONDS: '15' } })
   })
@@ -69,7 +68,7 @@ inEveryPhase((phase) => {
     const user = cloud.as()
     const whole = await user.fetch('POST', '/api/chat/stream', { message: question(99_999) })
     const length = (await whole.arrayBuffer()).byteLength
-    const stride = isLong ? 1 : Math.floor(length / shortForm)
+    const stride = isLong ? 1 : Math.floor(length / SHORT_FORM)
     const offsets: number[] = []
     for (let offset = random.integer(stride); offset <= length; offset += stride) offsets.push(offset)
 

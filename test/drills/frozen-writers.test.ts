@@ -77,7 +77,7 @@ function freezeAt(question: string, stage: (typeof stages)[number]) {
 }
 
 inProxiedPhases((phase) => {
-  const ROUNDS = rounds(50, phase.redis ? 3 : stages.length)
+  const ROUNDS = rounds(50, stages.length)
   /** Fewer rounds than stages take stages of every kind. */
   const stride = Math.max(1, Math.floor(stages.length / ROUNDS))
   beforeAll(async () => {

@@ -13,7 +13,7 @@ const MOST_PIECES = 20
 let cloud: DrillCloud
 
 inEveryPhase((phase) => {
-  const ROUNDS = rounds(50, phase.redis ? 2 : 6)
+  const ROUNDS = rounds(50, 6)
   beforeAll(async () => {
     cloud = await startDrillCloud({ phase, name: 'killed' })
   })

@@ -8,9 +8,7 @@ import type { Sighting } from './returning-client.ts'
 import { ended } from './stored.ts'
 
 /** Kills of each scenario; the long form takes every moment of every call. */
-const SHORT_FORM = { phase1: 4, phase2: 2 }
-/** Of phase 2. */
-const IN_SHORT_FORM = ['answer', 'rescue']
+const SHORT_FORM = 4
 
 let cloud: DrillCloud
 
@@ -30,14 +28,12 @@ inProxiedPhases((phase) => {
   })
   afterAll(() => cloud.close())
 
-  describe.each(
-    isLong || !phase.redis ? scenarios : scenarios.filter(({ name }) => IN_SHORT_FORM.includes(name)),
-  )('a kill at each step: $name', (scenario) => {
+  describe.each(scenarios)('a kill at each step: $name', (scenario) => {
     test('loses nothing', { timeout: 900_000 }, async () => {
       const steps = await stepsOf(scenario)
       const calls = steps.filter(({ moment }) => moment === 'before').length
       const random = createRandom()
-      const kills = isLong ? steps : pick(steps, phase.redis ? SHORT_FORM.phase2 : SHORT_FORM.phase1, random)
+      const kills = isLong ? steps : pick(steps, SHORT_FORM, random)
       const sightings: Promise<Sighting>[] = []
       const missed: string[] = []
       for (const [round, kill] of kills.entries()) {

@@ -5,7 +5,6 @@ import {
   type DrillCloud,
   inEveryPhase,
   inPhase,
-  isLong,
   type Phase,
   rounds,
   startDrillCloud,
@@ -123,7 +122,7 @@ inEveryPhase((phase) => {
   })
 
   // What outlives the outage in phase 2 is one more answer that ends: the leases are not in Postgres.
-  test.each(phase.redis && !isLong ? outages.slice(0, 1) : outages)(
+  test.each(outages)(
     '$fault: no turn is lost',
     { timeout: 600_000 },
     async ({ fault, shortest, readers }) => {
@@ -143,31 +142,27 @@ inEveryPhase((phase) => {
     },
   )
 
-  test.skipIf(phase.redis && !isLong)(
-    'no turn is lost when Postgres is slow by seconds',
-    { timeout: 600_000 },
-    async () => {
-      await cloud.killFunctions({ restart: false })
-      await cloud.startFunctions({ LEASE_SECONDS: '15' })
-      const random = createRandom()
-      const sightings: Sighting[] = []
-      for (let round = 0; round < SLOW_ROUNDS; round += 1) {
-        const running = Array.from({ length: IN_FLIGHT }, (_, answer) =>
-          askAloud(`slow ${round}, ${answer}`, 20 + random.integer(40)),
-        )
-        await Promise.all(running.map(({ spoken }) => spoken))
-        cloud.proxy.decide = async ({ service, moment }): Promise<Fate> => {
-          if (service === 'database' && moment === 'before') await sleep(500 + random.integer(2_500))
-          return 'pass'
-        }
-        sightings.push(await askAloud(`slow ${round}, from the start`, 10).seen)
-        sightings.push(...(await Promise.all(running.map(({ seen }) => seen))))
-        cloud.proxy.decide = passAll
+  test('no turn is lost when Postgres is slow by seconds', { timeout: 600_000 }, async () => {
+    await cloud.killFunctions({ restart: false })
+    await cloud.startFunctions({ LEASE_SECONDS: '15' })
+    const random = createRandom()
+    const sightings: Sighting[] = []
+    for (let round = 0; round < SLOW_ROUNDS; round += 1) {
+      const running = Array.from({ length: IN_FLIGHT }, (_, answer) =>
+        askAloud(`slow ${round}, ${answer}`, 20 + random.integer(40)),
+      )
+      await Promise.all(running.map(({ spoken }) => spoken))
+      cloud.proxy.decide = async ({ service, moment }): Promise<Fate> => {
+        if (service === 'database' && moment === 'before') await sleep(500 + random.integer(2_500))
+        return 'pass'
       }
-      for (const { events, question } of sightings)
-        expect(events.at(-1)?.event, question).toMatchObject({ type: 'done' })
-      const fault = inPhase('Postgres slow by seconds', phase)
-      await conclude(cloud, { fault, rounds: SLOW_ROUNDS, sightings, random })
-    },
-  )
+      sightings.push(await askAloud(`slow ${round}, from the start`, 10).seen)
+      sightings.push(...(await Promise.all(running.map(({ seen }) => seen))))
+      cloud.proxy.decide = passAll
+    }
+    for (const { events, question } of sightings)
+      expect(events.at(-1)?.event, question).toMatchObject({ type: 'done' })
+    const fault = inPhase('Postgres slow by seconds', phase)
+    await conclude(cloud, { fault, rounds: SLOW_ROUNDS, sightings, random })
+  })
 })
