@@ -1,14 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { type CrashablePostgres, startEmbeddedServer } from '../harness/postgres-server.ts'
-import {
-  type DrillCloud,
-  inEveryPhase,
-  inPhase,
-  type Phase,
-  rounds,
-  startDrillCloud,
-} from './drill-cloud.ts'
+import { type DrillCloud, inEveryPhase, inPhase, type Phase, rounds, startDrillCloud } from './drill-cloud.ts'
 import { questionText } from './drill-model.ts'
 import { type Fate, passAll } from './fault-proxy.ts'
 import { createRandom, type Random } from './random.ts'
