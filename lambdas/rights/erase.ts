@@ -38,7 +38,7 @@ const layTombstone: Step = async ({ services, run: { job }, cutoff }) => {
   const { companyId, platform } = job.tenant
   const key = `${TOMBSTONES}${encodeURIComponent(companyId)}/${encodeURIComponent(platform)}/${job.id}.json`
   const user = pseudonymOf(await services.pseudonymKey(), job.tenant, job.userId)
-  await services.bucket.put(key, JSON.stringify({ erasureId: job.id, ...job.tenant, user, cutoff }))
+  await services.bucket.put(key, JSON.stringify({ ...job.tenant, user, cutoff }))
 }
 
 /** From here on nobody reads them, and no answer begins in them. */

@@ -19,14 +19,9 @@ interface RepeatServices {
   pseudonymKey: ReadSecret
 }
 
-const tombstoneSchema = v.object({
-  erasureId: v.string(),
-  companyId: v.string(),
-  platform: v.string(),
-  user: v.string(),
-  cutoff: v.string(),
-})
-type Tombstone = v.InferOutput<typeof tombstoneSchema>
+/** Its key says the rest: which erasure, and whose tenant. */
+const tombstoneSchema = v.object({ user: v.string(), cutoff: v.string() })
+type Tombstone = v.InferOutput<typeof tombstoneSchema> & { erasureId: string }
 
 const USERS_IN_CALL = 5_000
 
@@ -36,7 +31,7 @@ export async function repeatErasures(services: RepeatServices, log: Log): Promis
   for await (const keys of services.bucket.list(TOMBSTONES))
     for (const [prefix, ids] of byTenant(keys)) {
       const unknown = await unknownOf(services.database, tenantIn(prefix), ids)
-      const found = await Promise.all(unknown.map((id) => read(services.bucket, `${prefix}${id}.json`)))
+      const found = await Promise.all(unknown.map((id) => read(services.bucket, prefix, id)))
       const tombstones = found.filter((tombstone) => tombstone !== undefined)
       if (tombstones.length === 0) continue
       const tenant = tenantIn(prefix)
@@ -75,9 +70,13 @@ async function unknownOf(database: Database, tenant: Tenant, ids: readonly strin
   return rows.map(({ id }) => id)
 }
 
-async function read(bucket: Pick<Bucket, 'get'>, key: string): Promise<Tombstone | undefined> {
-  const text = await bucket.get(key)
-  return text === undefined ? undefined : v.parse(tombstoneSchema, JSON.parse(text))
+async function read(
+  bucket: Pick<Bucket, 'get'>,
+  prefix: string,
+  erasureId: string,
+): Promise<Tombstone | undefined> {
+  const text = await bucket.get(`${prefix}${erasureId}.json`)
+  return text === undefined ? undefined : { erasureId, ...v.parse(tombstoneSchema, JSON.parse(text)) }
 }
 
 /** The ids of users by their hashes. Walks over all users of the tenant: it is done once after a restore. */
