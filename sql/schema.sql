@@ -333,7 +333,7 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 -- admit(p_checks jsonb, p_take boolean) returns jsonb
 -- adopt_archive_object(p_company_id text, p_platform text, p_key text, p_object jsonb, p_segments jsonb) returns boolean
 -- append_events(p_company_id text, p_platform text, p_message_id uuid, p_epoch integer, p_lease_seconds double precision, p_batches jsonb) returns TABLE(held boolean, stop_requested boolean)
--- archivable_messages(p_company_id text, p_platform text, p_request jsonb) returns TABLE(kind text, sequence_number integer, body text)
+-- archivable_lines(p_company_id text, p_platform text, p_request jsonb) returns TABLE(kind text, session text, messages integer, first_sequence integer, last_sequence integer, ids text, versions text, body bytea)
 -- archived_message(p_company_id text, p_platform text, p_id uuid, p_session_id uuid) returns jsonb
 -- audit(p_company_id text, p_platform text, p_caller jsonb, p_action text, p_user_id text, p_session_id uuid, p_message_id uuid, p_fields text[]) returns void
 -- audit_other(p_company_id text, p_platform text, p_caller jsonb, p_action text, p_user_id text, p_session_id uuid, p_message_id uuid, p_fields text[]) returns void

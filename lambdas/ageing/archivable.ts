@@ -11,20 +11,30 @@ export interface ArchiveDefaults {
   archiveAboveMessages: number
 }
 
+/** Messages of one session, as archivable_lines (sql/operations/archive.sql) returns them. */
 interface Row {
-  kind: 'session' | 'message' | 'large' | 'unfit'
-  /** Of a message. */
-  sequence_number: number
-  /** JSON. */
+  kind: 'lines' | 'large' | 'unfit'
+  /** JSON. The next page of the same session names it again, in the same words. */
+  session: string
+  messages: number
+  first_sequence: number
+  last_sequence: number
+  ids: string
+  versions: string
+  /** JSON in base64: for `lines` one a line, for `unfit` the message and why. */
   body: string
 }
 
-/** Half of what a response of the Data API holds: it is in memory some five times while it is parsed, and two of them are. */
-const RESPONSE_BYTES = 500_000
+type Place = Pick<Row, 'body'> & { kind: 'place' }
+
+const parsed = (body: string) => JSON.parse(Buffer.from(body, 'base64').toString())
+
+/** With what it may go beyond it, less than a response of the Data API holds, which is in memory a few times over. */
+const RESPONSE_BYTES = 800_000
 /** Looked at in one call, which takes some microseconds each. */
 const SESSIONS_IN_CALL = 5_000
 
-/** Rows of archivable_messages (sql/operations/archive.sql), one call ahead of whoever takes them. */
+/** Page after page, one call ahead of whoever takes them. */
 export async function* readArchivable(
   database: Database,
   tenant: Tenant,
@@ -38,14 +48,12 @@ export async function* readArchivable(
       bytes: RESPONSE_BYTES,
       place,
     }
-    return database.callFor<Row | { kind: 'place'; body: string }>(tenant, 'archivable_messages', [
-      { jsonb: request },
-    ])
+    return database.callFor<Row | Place>(tenant, 'archivable_lines', [{ jsonb: request }])
   }
   let page = await readPage()
   for (;;) {
     const last = page.at(-1)
-    const next = last?.kind === 'place' ? readPage(JSON.parse(last.body)) : undefined
+    const next = last?.kind === 'place' ? readPage(parsed(last.body)) : undefined
     next?.catch(() => undefined) // It is told when it is awaited.
     for (const row of page) if (row.kind !== 'place') yield row
     if (next === undefined) return
@@ -62,6 +70,9 @@ export interface Segment {
   firstSequence: number
   lastSequence: number
   messages: number
+  /** Of the messages, and when their rows were changed last, between commas. */
+  ids: string
+  versions: string
   text: Buffer
 }
 
@@ -71,12 +82,13 @@ const MAX_SEGMENT_BYTES = 1_000_000
 const MAX_SEGMENT_MESSAGES = 250
 
 interface Open {
+  session: string
   sessionId: string
   lastActiveAt: string | null
   user: string
-  firstSequence: number
-  lastSequence: number
-  lines: string[]
+  rows: Row[]
+  lines: Buffer[]
+  messages: number
   bytes: number
 }
 
@@ -95,61 +107,62 @@ export async function* segmentsOf(
 ): AsyncGenerator<Segment, void> {
   let open: Open | undefined
   for await (const row of rows) {
-    if (row.kind === 'unfit') {
-      const { session_id, message_id, why } = JSON.parse(row.body)
-      services.onUnfit(session_id, message_id, why)
-    } else if (row.kind === 'session') {
-      const { session_id, user_id, last_active_at } = JSON.parse(row.body)
-      // The next page of the same session names it again.
-      if (open?.sessionId === session_id && open?.lastActiveAt === last_active_at) continue
-      if (open !== undefined && open.lines.length > 0) yield closed(open)
+    if (open?.session !== row.session) {
+      if (open !== undefined && open.messages > 0) yield closed(open)
+      const { session_id, user_id, last_active_at } = JSON.parse(row.session)
       const user = pseudonymOf(services.pseudonymKey, tenant, user_id)
-      open = { ...EMPTY, sessionId: session_id, lastActiveAt: last_active_at, user, lines: [] }
-    } else if (open !== undefined) {
-      const line = await lineOf(services, row, open.user)
-      if (line === undefined) continue
-      const bytes = Buffer.byteLength(line)
-      const isFull =
-        open.lines.length >= MAX_SEGMENT_MESSAGES ||
-        (open.lines.length > 0 && open.bytes + bytes > MAX_SEGMENT_BYTES)
-      if (isFull) {
-        yield closed(open)
-        open = { ...open, ...EMPTY, lines: [] }
-      }
-      if (open.lines.length === 0) open.firstSequence = row.sequence_number
-      open.lastSequence = row.sequence_number
-      open.bytes += bytes
-      open.lines.push(line)
+      open = { ...empty(), session: row.session, sessionId: session_id, lastActiveAt: last_active_at, user }
     }
+    const lines = await linesOf(services, row, open)
+    if (lines === undefined) continue
+    const isFull =
+      open.messages + row.messages > MAX_SEGMENT_MESSAGES || open.bytes + lines.length > MAX_SEGMENT_BYTES
+    if (isFull && open.messages > 0) {
+      yield closed(open)
+      open = { ...open, ...empty() }
+    }
+    open.rows.push(row)
+    open.lines.push(lines)
+    open.messages += row.messages
+    open.bytes += lines.length
   }
-  if (open !== undefined && open.lines.length > 0) yield closed(open)
+  if (open !== undefined && open.messages > 0) yield closed(open)
 }
 
-const EMPTY = { firstSequence: 0, lastSequence: 0, bytes: 0 }
+const empty = () => ({ rows: [], lines: [], messages: 0, bytes: 0 })
 
-const closed = ({ sessionId, lastActiveAt, firstSequence, lastSequence, lines }: Open): Segment => ({
+const closed = ({ sessionId, lastActiveAt, rows, lines, messages }: Open): Segment => ({
   id: uuidv7(),
   sessionId,
   lastActiveAt,
-  firstSequence,
-  lastSequence,
-  messages: lines.length,
-  text: Buffer.from(lines.join('')),
+  firstSequence: rows[0]?.first_sequence ?? 0,
+  lastSequence: rows.at(-1)?.last_sequence ?? 0,
+  messages,
+  ids: rows.map(({ ids }) => ids).join(','),
+  versions: rows.map(({ versions }) => versions).join(','),
+  text: lines.length === 1 ? (lines[0] as Buffer) : Buffer.concat(lines),
 })
 
-/** The row's own JSON goes in as Postgres wrote it: parsed and written again, its larger numbers would be others. */
-async function lineOf(
+/** Each row's JSON goes in as Postgres wrote it: parsed and written again, its larger numbers would be others. */
+async function linesOf(
   { bucket, onUnfit }: SegmentServices,
   { kind, body }: Row,
-  user: string,
-): Promise<string | undefined> {
+  { sessionId, user }: Open,
+): Promise<Buffer | undefined> {
   const end = `,"user":${JSON.stringify(user)}}\n`
-  if (kind === 'message') return body.slice(0, -1) + end
-  const { id, session_id, content_key } = JSON.parse(body)
-  const text = await bucket.get(content_key)
-  if (text === undefined) {
-    onUnfit(session_id, id, 'its text is gone')
+  // A byte a character: that is fast. In JSON no line feed stands within a string.
+  if (kind === 'lines') return Buffer.from(atob(body).split('}\n').join(end), 'latin1')
+  if (kind === 'unfit') {
+    const { message_id, why } = parsed(body)
+    onUnfit(sessionId, message_id, why)
     return undefined
   }
-  return `{"content":${JSON.stringify(text)},${body.slice(1, -1)}${end}`
+  const row = Buffer.from(body, 'base64').toString()
+  const { id, content_key } = JSON.parse(row)
+  const text = await bucket.get(content_key)
+  if (text === undefined) {
+    onUnfit(sessionId, id, 'its text is gone')
+    return undefined
+  }
+  return Buffer.from(`{"content":${JSON.stringify(text)},${row.slice(1, -1)}${end}`)
 }

@@ -1,12 +1,12 @@
 /** One object of the archive: written, read back, and then its messages leave Postgres. docs/archive-format.md. */
 import { createHash } from 'node:crypto'
-import { gzipSync } from 'node:zlib'
+import { constants, gzipSync } from 'node:zlib'
 import { v7 as uuidv7 } from 'uuid'
 import type { Tenant } from '../protocol.ts'
 import type { Bucket } from '../services/bucket.ts'
 import type { Database } from '../services/database.ts'
 import type { Segment } from './archivable.ts'
-import { BrokenSegment, openSegment, SCHEMA_VERSION, type SegmentPlace, sha256Of } from './segments.ts'
+import { BrokenSegment, checkSegment, SCHEMA_VERSION, type SegmentPlace, sha256Of } from './segments.ts'
 
 export interface ObjectServices {
   database: Database
@@ -21,21 +21,28 @@ export interface Member {
   bytes: Buffer
 }
 
-/** What is known of a segment once its bytes are on their way. */
-interface Written extends SegmentPlace {
-  id: string
+/** What the manifest says of a segment. */
+export interface Listed extends SegmentPlace {
   session_id: string
-  last_active_at: string | null
   first_sequence: number
   last_sequence: number
 }
 
-export interface WrittenObject {
+/** What is known of a segment once its bytes are on their way. */
+export interface Written extends Listed {
+  id: string
+  last_active_at: string | null
+  /** As Segment has them: as text, since objects for all of an object's messages would fill the memory. */
+  ids: string
+  versions: string
+}
+
+export interface WrittenObject<Segment extends Listed = Written> {
   key: string
   sha256: string
   bytes: number
   messages: number
-  segments: Written[]
+  segments: Segment[]
 }
 
 // What an object may have: an erasure rewrites it as a whole, and what is known of its segments is kept in memory.
@@ -57,9 +64,17 @@ export const newObjectKey = (tenant: Tenant): string =>
 
 export const manifestKeyOf = (key: string): string => key.replace(/\.jsonl\.gz$/, '.manifest.json')
 
+/** A fifth less time for the same bytes: there is memory enough for one at a time. */
+const MAX_MEM_LEVEL = constants.Z_MAX_MEMLEVEL
+
 export async function* compressed(segments: AsyncIterable<Segment>): AsyncGenerator<Member, void> {
   for await (const { text, ...segment } of segments)
-    yield { segment, textBytes: text.length, sha256: sha256Of(text), bytes: gzipSync(text) }
+    yield {
+      segment,
+      textBytes: text.length,
+      sha256: sha256Of(text),
+      bytes: gzipSync(text, { memLevel: MAX_MEM_LEVEL }),
+    }
 }
 
 /**
@@ -121,19 +136,23 @@ const placed = (
   first_sequence: segment.firstSequence,
   last_sequence: segment.lastSequence,
   sha256,
+  ids: segment.ids,
+  versions: segment.versions,
 })
 
 /** The segments since the last call, while the upload goes on: whoever erases a user finds them from here on. */
 async function record(database: Database, tenant: Tenant, { key, segments }: WrittenObject): Promise<void> {
   const from = Math.floor((segments.length - 1) / SEGMENTS_IN_CALL) * SEGMENTS_IN_CALL
-  const recorded = segments.slice(from).map(({ object_key, last_active_at, ...segment }) => segment)
+  const recorded = segments
+    .slice(from)
+    .map(({ object_key, last_active_at, ids, versions, ...segment }) => segment)
   await database.callFor(tenant, 'record_segments', [{ text: key }, { jsonb: recorded }])
 }
 
 /** What stands beside an object, for whoever reads it without Postgres. */
 export function manifestOf(
   tenant: Tenant,
-  { key, sha256, bytes, messages, segments }: WrittenObject,
+  { key, sha256, bytes, messages, segments }: WrittenObject<Listed>,
 ): string {
   return JSON.stringify({
     schemaVersion: SCHEMA_VERSION,
@@ -155,35 +174,17 @@ export function manifestOf(
   })
 }
 
-/** A message that was read back, and the version that it has: its id, and when its row was changed last. */
-type ReadMessage = [id: string, updatedAt: string]
-
-/** Ids as text, since objects for all of an object's messages would fill the memory. */
-export interface ReadSegment {
-  id: string
-  session_id: string
-  byte_offset: number
-  last_active_at: string | null
-  messages: number
-  /** JSON of ReadMessage[]. */
-  read: string
-}
-
 /** Reads all of an object, in one stream. Throws BrokenSegment where anything of it is not what was written. */
-export async function readBack(bucket: Bucket, object: WrittenObject): Promise<ReadSegment[]> {
+export async function readBack(bucket: Bucket, object: WrittenObject): Promise<void> {
   const whole = { object_key: object.key, byte_offset: 0 }
   const stream = await bucket.getStream(object.key)
   if (stream === undefined) throw new BrokenSegment('missing', whole)
   const hash = createHash('sha256')
-  const segments: ReadSegment[] = []
   for await (const [segment, bytes] of cut(stream, object.segments)) {
     hash.update(bytes)
-    const { id, session_id, byte_offset, last_active_at, messages } = segment
-    const read = openSegment(bytes, segment).map((line): ReadMessage => [line.id, line.updated_at])
-    segments.push({ id, session_id, byte_offset, last_active_at, messages, read: JSON.stringify(read) })
+    checkSegment(bytes, segment)
   }
   if (hash.digest('hex') !== object.sha256) throw new BrokenSegment('altered', whole)
-  return segments
 }
 
 /** The bytes of each member, one after the other. */

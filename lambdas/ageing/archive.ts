@@ -10,8 +10,8 @@ import {
   compressed,
   manifestKeyOf,
   type ObjectServices,
-  type ReadSegment,
   readBack,
+  type Written,
   type WrittenObject,
   writeObject,
 } from './archive-object.ts'
@@ -134,10 +134,14 @@ export async function removeDead({ database, bucket }: ObjectServices, tenant: T
   )
   for (const { key, upload_id } of dead) {
     if (upload_id !== null) await bucket.abortUpload(key, upload_id)
-    await bucket.deleteVersions(key)
-    await bucket.deleteVersions(manifestKeyOf(key))
-    await database.callFor(tenant, 'forget_archive_object', [{ text: key }])
+    await remove({ database, bucket }, tenant, key)
   }
+}
+
+async function remove({ database, bucket }: ObjectServices, tenant: Tenant, key: string): Promise<void> {
+  await bucket.deleteVersions(key)
+  await bucket.deleteVersions(manifestKeyOf(key))
+  await database.callFor(tenant, 'forget_archive_object', [{ text: key }])
 }
 
 interface Run extends ArchiveOptions {
@@ -146,11 +150,8 @@ interface Run extends ArchiveOptions {
 }
 
 /** False: time ran out first. */
-async function archiveTenant(
-  services: ArchiveServices,
-  tenant: Tenant,
-  { defaults, timeLeft, log, total }: Run,
-): Promise<boolean> {
+async function archiveTenant(services: ArchiveServices, tenant: Tenant, run: Run): Promise<boolean> {
+  const { defaults, timeLeft, log, total } = run
   const onUnfit = (sessionId: string, messageId: string, why: string): void => {
     total.unfit += 1
     services.count('RowUnfitForArchive')
@@ -159,33 +160,50 @@ async function archiveTenant(
   const rows = readArchivable(services.database, tenant, defaults)
   const pseudonymKey = await services.pseudonymKey()
   const members = compressed(segmentsOf({ bucket: services.bucket, pseudonymKey, onUnfit }, tenant, rows))
+  // While one object leaves, the next one is written.
+  let leaving = Promise.resolve()
   try {
     for (;;) {
       const begunAt = timeLeft()
       // What is written has to be read back and to leave in this run, which takes about as long again.
       const isTimeUp = (): boolean => timeLeft() < begunAt - timeLeft()
       const object = await writeObject(services, tenant, members, isTimeUp)
+      await leaving
       if (object === undefined) return true
       const isLast = isTimeUp()
-      const read = await readBack(services.bucket, object)
-      if (!(await complete(services, tenant, object))) {
-        // By an erasure, whose user may stand in it.
-        log.warn('archive object was given up', { ...tenant, key: object.key })
-        total.dueInSeconds = 0
-        return true
-      }
-      const left = await letLeave(services, tenant, object.key, read, timeLeft)
-      total.bytes += object.bytes
-      total.messages += left
-      log.info('archived', { ...tenant, key: object.key, copied: object.messages, left })
+      leaving = leave(services, tenant, object, run)
+      leaving.catch(() => undefined) // It is told when it is awaited.
+      if (isLast) await leaving
       if (isLast || timeLeft() <= 0) return false
     }
   } finally {
+    await leaving.catch(() => undefined)
     await members.return()
   }
 }
 
-/** False: it was given up while it was written. */
+/** What was written leaves Postgres, when all of it was read back. */
+async function leave(
+  services: ArchiveServices,
+  tenant: Tenant,
+  object: WrittenObject,
+  { timeLeft, log, total }: Run,
+): Promise<void> {
+  const { key, messages } = object
+  await readBack(services.bucket, object)
+  if (!(await complete(services, tenant, object))) {
+    log.warn('archive object was given up', { ...tenant, key })
+    await remove(services, tenant, key)
+    total.dueInSeconds = 0
+    return
+  }
+  const left = await letLeave(services, tenant, object, timeLeft)
+  total.bytes += object.bytes
+  total.messages += left
+  log.info('archived', { ...tenant, key, copied: messages, left })
+}
+
+/** False: it is given up. */
 async function complete(
   { database }: Pick<ArchiveServices, 'database'>,
   tenant: Tenant,
@@ -207,15 +225,18 @@ const CALLS_AT_ONCE = 2
 async function letLeave(
   { database }: Pick<ArchiveServices, 'database'>,
   tenant: Tenant,
-  key: string,
-  segments: readonly ReadSegment[],
+  { key, segments }: WrittenObject,
   timeLeft: () => number,
 ): Promise<number> {
   const calls = inOrder(batchesOf(segments), CALLS_AT_ONCE, async (batch) => {
     if (timeLeft() <= 0) return [] // The next run copies them once more.
     return database.callFor<{ messages: number }>(tenant, 'switch_segments', [
       { text: key },
-      { jsonb: batch.map(({ read, ...segment }) => ({ ...segment, messages: JSON.parse(read) })) },
+      {
+        jsonb: batch.map(({ id, session_id, byte_offset, last_active_at, ids, versions }) => {
+          return { id, session_id, byte_offset, last_active_at, ids, versions }
+        }),
+      },
     ])
   })
   let messages = 0
@@ -223,8 +244,8 @@ async function letLeave(
   return messages
 }
 
-function* batchesOf(segments: readonly ReadSegment[]): Generator<ReadSegment[], void> {
-  let batch: ReadSegment[] = []
+function* batchesOf(segments: readonly Written[]): Generator<Written[], void> {
+  let batch: Written[] = []
   let messages = 0
   for (const segment of segments) {
     if (batch.length > 0 && messages + segment.messages > MESSAGES_IN_CALL) {

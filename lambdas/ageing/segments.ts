@@ -47,13 +47,18 @@ export const openSegment = (bytes: Uint8Array, place: SegmentPlace): ArchivedMes
 
 /** The same, as they are: parsed and written again, their larger numbers would be others. */
 export function linesOf(bytes: Uint8Array, place: SegmentPlace): string[] {
+  const lines = checkSegment(bytes, place).toString().split('\n')
+  if (lines.pop() !== '' || lines.length !== place.messages) throw new BrokenSegment('miscounted', place)
+  return lines
+}
+
+/** The text of a segment. Throws BrokenSegment where it is not what was written. */
+export function checkSegment(bytes: Uint8Array, place: SegmentPlace): Buffer {
   if (bytes.length < place.byte_length) throw new BrokenSegment('truncated', place)
   const text = inflated(bytes, place.text_bytes)
   if (text === undefined || text.length !== place.text_bytes || sha256Of(text) !== place.sha256)
     throw new BrokenSegment('altered', place)
-  const lines = text.toString().split('\n')
-  if (lines.pop() !== '' || lines.length !== place.messages) throw new BrokenSegment('miscounted', place)
-  return lines
+  return text
 }
 
 /** At once, since handing so little to a thread takes longer. The limit: what was altered must not fill the memory. */

@@ -96,6 +96,12 @@ function classify(error: unknown): Error {
   return new Error(`the Data API refused the request: ${name}`)
 }
 
+/**
+ * A transaction that Postgres gave up for another one's sake, as a deadlock or what could not be serialised: nothing of it
+ * was done, and it may be sent again at once.
+ */
+const isRolledBack = (error: unknown): boolean => /SQLState: 40/.test((error as Error).message)
+
 /** Whether an `unavailable` means that Postgres does not accept the login. */
 export const isLoginRefused = (error: unknown): boolean =>
   error instanceof CodedError && /SQLState: 28/.test((error.cause as Error | undefined)?.message ?? '')
@@ -126,7 +132,7 @@ export function openDatabase(options: DatabaseOptions): Database {
 
   async function send<Row>(sql: string, parameters: SqlParameter[]): Promise<Row[]> {
     const givenUpAt = Date.now() + wakingBudgetMs
-    for (;;) {
+    for (let attempt = 1; ; attempt += 1) {
       const calledAt = performance.now()
       try {
         const { formattedRecords } = await client.send(
@@ -142,6 +148,7 @@ export function openDatabase(options: DatabaseOptions): Database {
         measure('DataApiTime', performance.now() - calledAt)
         return formattedRecords ? JSON.parse(formattedRecords) : []
       } catch (error) {
+        if (isRolledBack(error) && attempt < attempts) continue
         // A client fault to the SDK, so it does not retry: the database is being woken by this very request.
         if ((error as Error).name !== 'DatabaseResumingException' || Date.now() > givenUpAt) {
           const failure = classify(error)

@@ -91,7 +91,7 @@ async function executeStatement(
   { postgres, secretOf }: DataApiOptions,
   call: ExecuteStatementRequest,
   timeoutMs: number,
-): Promise<string> {
+): Promise<Buffer> {
   const sql = check(call)
   const login = loginOf(secretOf, call.secretArn ?? '')
   const { text, values } = bindParameters(sql, call.parameters ?? [])
@@ -104,8 +104,8 @@ async function executeStatement(
   if (!returnsRows) members.push('"generatedFields":[]') // never filled by Aurora PostgreSQL, which has RETURNING
   if (returnsRows && call.includeResultMetadata && call.formatRecordsAs !== 'JSON')
     members.push(`"columnMetadata":${JSON.stringify(await describeColumns(postgres, login, statement))}`)
-  const body = `{${members.join(',')}}`
-  if (Buffer.byteLength(body) > MAX_RESPONSE_BYTES)
+  const body = Buffer.from(`{${members.join(',')}}`)
+  if (body.length > MAX_RESPONSE_BYTES)
     throw unsupported('Database returned more than the allowed response size limit')
   return body
 }
@@ -195,16 +195,16 @@ async function typeNames(
 
 function sendError(response: ServerResponse, error: unknown) {
   if (error instanceof DataApiError)
-    return send(response, error.status, JSON.stringify({ message: error.message }), error.name)
+    return send(response, error.status, Buffer.from(JSON.stringify({ message: error.message })), error.name)
   if (response.destroyed) return // the client went away while it was sending
   console.error('The local Data API failed', error)
-  send(response, 500, '{}', 'InternalServerErrorException')
+  send(response, 500, Buffer.from('{}'), 'InternalServerErrorException')
 }
 
-function send(response: ServerResponse, status: number, body: string, errorType?: string) {
+function send(response: ServerResponse, status: number, body: Buffer, errorType?: string) {
   response.writeHead(status, {
     'content-type': 'application/json',
-    'content-length': Buffer.byteLength(body),
+    'content-length': body.length,
     'x-amzn-requestid': randomUUID(),
     ...(errorType ? { 'x-amzn-errortype': errorType } : {}),
   })

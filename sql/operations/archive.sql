@@ -39,20 +39,27 @@ $$;
 -- used for so many days ('sessions'), then of other sessions what is as old, and what is beyond the newest so many of a
 -- session and older than a day ('messages'). Sessions that were deleted are left to retention.
 -- p_request: place (as an answer gave it; absent: from the start), after_days and above_messages (where the tenant has set
--- nothing itself), sessions (looked at in this call), bytes (that the answer may have).
--- Rows by kind:
---   session {session_id, user_id, last_active_at (null: only a part of it leaves)}, followed by its
---   message  as JSON, with its position, or
---   large    the same without its content, which is the object that content_key names, or
---   unfit    {session_id, message_id, why}: it stays, since it is not what the archive can hold;
+-- nothing itself), sessions (looked at in this call), bytes (after which the answer ends; it may have 90,000 more).
+-- Rows by kind, the first three with their session, as JSON {session_id, user_id, last_active_at (null: only a part leaves)}:
+--   lines    messages, each as JSON and a line feed, with how many they are, their positions, and their ids and the
+--            versions of their rows (updated_at) between commas, or
+--   large    one without its content, which is the object that content_key names, or
+--   unfit    {message_id, why}: it stays, since it is not what the archive can hold;
 --   place    where to go on; absent: that was all.
-create or replace function turnkeep.archivable_messages(p_company_id text, p_platform text, p_request jsonb)
-returns table (kind text, sequence_number integer, body text)
+-- Bodies are bytes, which the Data API returns as base64: a text of JSON within its JSON would have three escapes before each
+-- quotation mark, and take most of the time of whoever writes and reads it.
+create or replace function turnkeep.archivable_lines(p_company_id text, p_platform text, p_request jsonb)
+returns table (kind text, session text, messages integer, first_sequence integer, last_sequence integer, ids text, versions text, body bytea)
 language plpgsql as $$
 #variable_conflict use_column
 declare
   c_first constant uuid := '00000000-0000-0000-0000-000000000000';
   c_last constant uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
+  -- A row that the Data API returns holds 64 KB: two of these, and the ids and versions of 80 lines, which have 700 bytes at least.
+  c_line constant integer := 28000;
+  c_row constant integer := 65000;
+  -- More are made than an answer holds only where a session has more than this.
+  c_messages constant integer := 250;
   v_settings jsonb;
   v_before timestamptz;
   v_above integer;
@@ -67,7 +74,8 @@ declare
   v_beyond integer;
   v_is_due boolean;
   v_held uuid[];
-  v_message public.chat_messages;
+  v_count integer;
+  v_row record;
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
   v_settings := turnkeep.settings_of(p_company_id, p_platform);
@@ -92,7 +100,7 @@ begin
       v_sequence := 0;
       v_id := c_first;
     end if;
-    exit when v_left = 0;
+    exit when v_left = 0 or v_bytes < 0;
     v_left := v_left - 1;
 
     select * into v_session from public.chat_sessions s
@@ -111,52 +119,64 @@ begin
     else
       v_is_due := v_session.last_active_at >= v_before and (v_session.created_at < v_before or v_beyond is not null);
     end if;
+    v_count := 0;
     if v_is_due and v_session.deleted_at is null then
-      kind := 'session';
-      body := jsonb_build_object('session_id', v_session_id, 'user_id', v_session.user_id,
+      session := jsonb_build_object('session_id', v_session_id, 'user_id', v_session.user_id,
         'last_active_at', case when v_part = 'sessions' then v_session.last_active_at end);
-      return next;
       v_held := turnkeep.held_by_turns(p_company_id, p_platform, array[v_session_id]);
-      for v_message in
-        select m.* from public.chat_messages m
-        where m.company_id = p_company_id and m.platform = p_platform and m.session_id = v_session_id
-          and (m.session_id, m.sequence_number, m.id) > (v_session_id, v_sequence, v_id)
-          and (v_part = 'sessions' or m.created_at < v_before
-            or (m.sequence_number <= v_beyond and m.created_at < now() - interval '1 day'))
-          and m.id <> all (v_held)
-        order by m.session_id, m.sequence_number, m.id
+      for v_row in
+        with due as materialized (
+          select m.id, m.sequence_number, m.updated_at::text as version, m.content_key is not null as is_large,
+            case when m.content_key is null then to_json(m)::text else (to_jsonb(m) - 'content')::text end as line,
+            case when jsonb_typeof(m.sources) <> 'array' then 'sources' when jsonb_typeof(m.metadata) <> 'object' then 'metadata' end as why
+          from public.chat_messages m
+          where m.company_id = p_company_id and m.platform = p_platform and m.session_id = v_session_id
+            and (m.session_id, m.sequence_number, m.id) > (v_session_id, v_sequence, v_id)
+            and (v_part = 'sessions' or m.created_at < v_before
+              or (m.sequence_number <= v_beyond and m.created_at < now() - interval '1 day'))
+            and m.id <> all (v_held)
+          order by m.session_id, m.sequence_number, m.id limit c_messages
+        ), sized as (
+          select d.*, octet_length(d.line) as bytes,
+            case when d.why is not null or octet_length(d.line) > c_row then 'unfit' when d.is_large then 'large' else 'lines' end as kind
+          from due d
+        ), cut as (
+          select z.*, row_number() over place as position, z.kind <> 'lines' or z.bytes > c_line as is_alone,
+            count(*) filter (where z.kind <> 'lines' or z.bytes > c_line) over place as alone_before,
+            sum(z.bytes) over place / c_line as part
+          from sized z window place as (order by z.sequence_number, z.id rows between unbounded preceding and current row)
+        )
+        select c.kind, count(*)::integer as messages, min(c.sequence_number) as first_sequence, max(c.sequence_number) as last_sequence,
+          string_agg(c.id::text, ',' order by c.position) as ids, string_agg(c.version, ',' order by c.position) as versions,
+          string_agg(c.line, E'\n' order by c.position) as lines, (array_agg(c.id order by c.position desc))[1] as last_id,
+          coalesce(min(c.why), 'size') as why
+        from cut c group by c.kind, c.is_alone, c.alone_before, c.part order by min(c.position)
       loop
-        if v_message.content_key is null then
-          kind := 'message';
-          body := to_json(v_message);
-        else
-          kind := 'large';
-          body := to_jsonb(v_message) - 'content';
-        end if;
-        -- A row that the Data API returns holds 64 KB.
-        if octet_length(body) > 65000 or jsonb_typeof(v_message.sources) <> 'array' or jsonb_typeof(v_message.metadata) <> 'object' then
-          kind := 'unfit';
-          body := jsonb_build_object('session_id', v_session_id, 'message_id', v_message.id, 'why', case
-            when jsonb_typeof(v_message.sources) <> 'array' then 'sources'
-            when jsonb_typeof(v_message.metadata) <> 'object' then 'metadata' else 'size' end);
-        end if;
-        -- As JSON within JSON within JSON, a quotation mark has three escapes before it; the rest is names of columns.
-        v_bytes := v_bytes - 150 - 4 * octet_length(body) + 3 * octet_length(replace(replace(body, '"', ''), '\', ''));
         exit when v_bytes < 0;
-        sequence_number := v_message.sequence_number;
+        kind := v_row.kind;
+        messages := v_row.messages;
+        first_sequence := v_row.first_sequence;
+        last_sequence := v_row.last_sequence;
+        ids := v_row.ids;
+        versions := v_row.versions;
+        body := convert_to(case v_row.kind when 'unfit' then json_build_object('message_id', v_row.last_id, 'why', v_row.why)::text
+          when 'large' then v_row.lines else v_row.lines || E'\n' end, 'UTF8');
+        v_bytes := v_bytes - 400 - octet_length(ids) - octet_length(versions) - octet_length(body) * 4 / 3;
         return next;
-        sequence_number := null;
-        v_sequence := v_message.sequence_number;
-        v_id := v_message.id;
+        v_count := v_count + v_row.messages;
+        v_sequence := v_row.last_sequence;
+        v_id := v_row.last_id;
       end loop;
+      exit when v_bytes < 0;
     end if;
-    exit when v_bytes < 0;
+    continue when v_count = c_messages; -- There may be more of this session.
     v_sequence := 2147483647;
     v_id := c_last;
   end loop;
   if v_next is not null then
     kind := 'place';
-    body := jsonb_build_object('part', v_part, 'session_id', v_session_id, 'sequence', v_sequence, 'id', v_id);
+    session := null;
+    body := convert_to(jsonb_build_object('part', v_part, 'session_id', v_session_id, 'sequence', v_sequence, 'id', v_id)::text, 'UTF8');
     return next;
   end if;
 end $$;
@@ -196,22 +216,31 @@ begin
   return true;
 end $$;
 
--- All of it was read back. False: somebody has given the object up, and nothing may leave because of it.
+-- All of it was read back. False: it is given up, by somebody else, or here because a session of it was erased after its
+-- messages had been read and before the object was begun, so that no erasure could know of it. Nothing may leave because of it.
 create or replace function turnkeep.complete_archive_object(p_company_id text, p_platform text, p_key text, p_object jsonb) returns boolean
 language plpgsql as $$
+declare
+  v_has_erased boolean;
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
+  v_has_erased := exists (
+    select 1 from public.archive_segments c
+    join public.erased_sessions e on e.company_id = p_company_id and e.platform = p_platform and e.session_id = c.session_id
+    where c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_key
+  );
   update public.archive_objects o
-  set state = 'complete', upload_id = null, completed_at = now(), messages = r.messages, segments = r.segments, bytes = r.bytes,
-    sha256 = r.sha256
+  set state = case when v_has_erased then 'dropped' else 'complete' end, upload_id = null, completed_at = now(),
+    messages = r.messages, segments = r.segments, bytes = r.bytes, sha256 = r.sha256
   from jsonb_populate_record(null::public.archive_objects, p_object) r
   where o.company_id = p_company_id and o.platform = p_platform and o.key = p_key and o.state = 'writing';
-  return found;
+  return found and not v_has_erased;
 end $$;
 
--- The rows of these segments leave: [{id, session_id, byte_offset, last_active_at, messages: [[id, updated_at], …]}, …] as
--- they were read back. A segment is passed over, whole, where one of its rows has changed, is gone, locked, or held by a turn, and
--- where last_active_at is given and its session was used since. Returns the segments whose rows have left.
+-- The rows of these segments leave: [{id, session_id, byte_offset, last_active_at, ids, versions}, …] as they were read back,
+-- with ids and versions (updated_at) between commas. A segment is passed over, whole, where one of its rows has changed, is
+-- gone, locked, or held by a turn, and where last_active_at is given and its session was used since. Returns the segments
+-- whose rows have left.
 -- Sessions are locked first, in their order, as saving does it; nothing is waited for after that.
 create or replace function turnkeep.switch_segments(p_company_id text, p_platform text, p_key text, p_segments jsonb)
 returns table (segment_id uuid, messages integer)
@@ -221,12 +250,12 @@ set random_page_cost = 1
 as $$
 #variable_conflict use_column
 declare
-  v_sessions uuid[];
+  v_sessions uuid[] := array(select r.session_id from jsonb_to_recordset(p_segments) as r (session_id uuid));
+  v_used timestamptz[];
+  v_busy uuid[];
   v_held uuid[];
+  v_tids tid[];
   v_segments uuid[];
-  v_ids uuid[];
-  v_versions timestamptz[];
-  v_leaving uuid[];
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
   perform 1 from public.archive_objects o
@@ -234,42 +263,51 @@ begin
   if not found then
     return;
   end if;
-  v_sessions := array(select r.session_id from jsonb_to_recordset(p_segments) as r (session_id uuid));
-  perform 1 from public.chat_sessions s
-  where s.company_id = p_company_id and s.platform = p_platform and s.id = any (v_sessions) order by s.id for update;
+  with locked as (
+    select s.id, s.last_active_at from public.chat_sessions s
+    where s.company_id = p_company_id and s.platform = p_platform and s.id = any (v_sessions) and s.deleted_at is null
+    order by s.id for update
+  )
+  select array_agg(l.id), array_agg(l.last_active_at) into v_sessions, v_used from locked l;
+  v_busy := array(
+    select t.session_id from public.chat_turns t
+    where t.company_id = p_company_id and t.platform = p_platform and t.session_id = any (v_sessions) and t.state <> 'finished');
   v_held := turnkeep.held_by_turns(p_company_id, p_platform, v_sessions);
 
-  -- As arrays: Postgres knows how few they are, and goes to each message by its key.
-  select array_agg(r.id), array_agg((n.value ->> 0)::uuid), array_agg((n.value ->> 1)::timestamptz)
-  into v_segments, v_ids, v_versions
-  from jsonb_to_recordset(p_segments)
-    as r (id uuid, session_id uuid, byte_offset bigint, last_active_at timestamptz, messages jsonb)
-  join public.chat_sessions s on s.company_id = p_company_id and s.platform = p_platform and s.id = r.session_id
-    and s.deleted_at is null and s.last_active_at = coalesce(r.last_active_at, s.last_active_at)
-  -- The columns of both of its indexes: without statistics Postgres may take either.
-  join public.archive_segments c on c.company_id = p_company_id and c.platform = p_platform and c.session_id = r.session_id
-    and c.id = r.id and c.object_key = p_key and c.byte_offset = r.byte_offset and c.state = 'copied'
-  cross join lateral jsonb_array_elements(r.messages) n
-  where r.last_active_at is null or not exists (
-    select 1 from public.chat_turns t
-    where t.company_id = p_company_id and t.platform = p_platform and t.session_id = r.session_id and t.state <> 'finished'
-  );
-  v_leaving := array(
-    with same as materialized (
-      select m.id from unnest(v_ids, v_versions) n (id, version)
-      join public.chat_messages m on m.company_id = p_company_id and m.platform = p_platform and m.id = n.id
-        and m.updated_at = n.version
-      where n.id <> all (v_held)
-      for update of m skip locked
-    )
-    select n.segment_id from unnest(v_segments, v_ids) n (segment_id, id) left join same on same.id = n.id
-    group by n.segment_id having count(*) = count(same.id)
-  );
+  with given as materialized (
+    select r.id, r.session_id, r.ids, r.versions, c.first_sequence, c.last_sequence
+    from jsonb_to_recordset(p_segments)
+      as r (id uuid, session_id uuid, byte_offset bigint, last_active_at timestamptz, ids text, versions text)
+    join unnest(v_sessions, v_used) as s (id, used_at) on s.id = r.session_id
+    -- Limits and locks keep Postgres from reading all segments, or messages, of the tenant and joining them.
+    cross join lateral (
+      select a.first_sequence, a.last_sequence from public.archive_segments a
+      where a.company_id = p_company_id and a.platform = p_platform and a.session_id = r.session_id and a.id = r.id
+        and a.object_key = p_key and a.byte_offset = r.byte_offset and a.state = 'copied'
+      limit 1
+    ) c
+    where r.last_active_at is null or (r.last_active_at = s.used_at and r.session_id <> all (v_busy))
+  ), found as materialized (
+    select m.* from given g cross join lateral (
+      select m.ctid as tid, m.id, m.updated_at from public.chat_messages m
+      where m.company_id = p_company_id and m.platform = p_platform and m.session_id = g.session_id
+        and m.sequence_number between g.first_sequence and g.last_sequence and m.id <> all (v_held)
+      for update skip locked
+    ) m
+  ), wanted as materialized (
+    select g.id as segment_id, f.tid
+    from given g
+    cross join lateral unnest(string_to_array(g.ids, ',')::uuid[], string_to_array(g.versions, ',')::timestamptz[]) n (id, version)
+    left join found f on f.id = n.id and f.updated_at = n.version
+  )
+  select array_agg(w.tid), array_agg(w.segment_id) into v_tids, v_segments
+  from wanted w where w.segment_id not in (select i.segment_id from wanted i where i.tid is null);
 
   return query
     with gone as (
-      delete from public.chat_messages m using unnest(v_segments, v_ids) n (segment_id, id)
-      where n.segment_id = any (v_leaving) and m.company_id = p_company_id and m.platform = p_platform and m.id = n.id
+      -- They are locked: where they lie is where they stay.
+      delete from public.chat_messages m using unnest(v_tids, v_segments) n (tid, segment_id)
+      where m.ctid = n.tid and m.company_id = p_company_id and m.platform = p_platform
       returning n.segment_id, m.id, m.session_id, m.thread_id, m.role, m.is_deleted, m.created_at
     ), placed as (
       insert into public.archived_messages as a (company_id, platform, id, segment_id, session_id)
@@ -294,9 +332,8 @@ begin
       where e.company_id = p_company_id and e.platform = p_platform and e.message_id = t.message_id
     ), live as (
       update public.archive_segments c set state = 'live'
-      from jsonb_to_recordset(p_segments) as r (id uuid, session_id uuid, byte_offset bigint)
-      where r.id = any (v_leaving) and c.company_id = p_company_id and c.platform = p_platform
-        and c.session_id = r.session_id and c.id = r.id and c.object_key = p_key and c.byte_offset = r.byte_offset
+      where c.company_id = p_company_id and c.platform = p_platform and c.session_id = any (v_sessions)
+        and c.id in (select g.segment_id from gone g)
     )
     select g.segment_id, count(*)::integer from gone g group by 1;
 end $$;

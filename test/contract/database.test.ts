@@ -79,6 +79,19 @@ test('a database that does not wake up within the budget is unavailable', async 
   expect(requests).toBeLessThan(6)
 })
 
+test('what Postgres gave up for the sake of another transaction is sent again, as often as any other fault', async () => {
+  resuming = 0
+  const database = openDatabase(options())
+  const lost = `do $$ begin raise exception using errcode = '40P01'; end $$`
+  await expect(database.execute(lost)).rejects.toMatchObject({ code: 'unavailable' })
+  expect(requests).toBe(3)
+  requests = 0
+  await expect(openDatabase({ ...options(), attempts: 1 }).execute(lost)).rejects.toMatchObject({
+    code: 'unavailable',
+  })
+  expect(requests).toBe(1)
+})
+
 test('what Postgres refuses is known by its code, and its words are kept only where they quote no value', async () => {
   resuming = 0
   const database = openDatabase(options())

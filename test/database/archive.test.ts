@@ -444,6 +444,35 @@ onBothEngines('the archiver', (engine) => {
     expect(await objects()).toMatchObject([{ state: 'complete' }])
   })
 
+  test('what is erased after it was read, and before its object is known, is in no object', async () => {
+    const [erased, kept] = [old(3), old(3)]
+    await archive.save([...erased, ...kept])
+    // The erasure is over before the object is begun, from a page that was read before it.
+    const begin = archive.database.app.callFor
+    let times = 0
+    const database: ArchiveServices['database'] = {
+      ...archive.database.app,
+      callFor: async (tenant, operation, args) => {
+        if (operation === 'begin_archive_object' && ++times === 1)
+          await rows(
+            `with gone as (delete from chat_messages where session_id = '${erased[0]?.session_id}')
+            insert into erased_sessions (company_id, platform, session_id, job_id, cleared_at)
+            values ('${company}', 'web', '${erased[0]?.session_id}', '${randomUUID()}', now())`,
+          )
+        return begin(tenant, operation, args)
+      },
+    }
+    await run({ database })
+    expect(await objects()).toEqual([])
+    expect(await left()).toHaveLength(3)
+    expect(
+      (await Array.fromAsync(archive.bucket.list(`archive/${encodeURIComponent(company)}/`))).flat(),
+    ).toEqual([])
+    await run()
+    expect(await left()).toEqual([])
+    expect(await copied()).toEqual(idsOf(kept))
+  })
+
   test('nobody gives up an object that is younger than an hour, or that holds what has left', async () => {
     await archive.save(old(3))
     await run()

@@ -140,7 +140,7 @@ onBothEngines('a tenant', (engine) => {
       ],
       gets: [{ adopt_archive_object: true }],
     }),
-    archivable_messages: () => ({
+    archivable_lines: () => ({
       args: [{ jsonb: { after_days: 0, above_messages: 0, sessions: 9, bytes: 100_000 } }],
       gets: [],
     }),
@@ -238,7 +238,8 @@ onBothEngines('a tenant', (engine) => {
               session_id: sessionId,
               byte_offset: 0,
               last_active_at: null,
-              messages: [[answer.id, answer.created_at]],
+              ids: answer.id,
+              versions: answer.created_at,
             },
           ],
         },
