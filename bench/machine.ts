@@ -34,11 +34,16 @@ function commit(): string {
   }
 }
 
-/** Writes bench/results/<name>-<date>.json and returns its path. A second run of a day replaces the first. */
+const RESULTS = join(import.meta.dirname, 'results')
+
+/** bench/results/<name>-<date>.json, or <date>.json for what has no name. */
+export const resultFile = (name: string, { at }: Circumstances): string =>
+  join(RESULTS, `${[name, at.slice(0, 10)].filter(Boolean).join('-')}.json`)
+
+/** Writes the result and returns its path. A second run of a day replaces the first. */
 export function keepResult<Result extends { measured: Circumstances }>(name: string, result: Result): string {
-  const directory = join(import.meta.dirname, 'results')
-  mkdirSync(directory, { recursive: true })
-  const file = join(directory, `${name}-${result.measured.at.slice(0, 10)}.json`)
+  mkdirSync(RESULTS, { recursive: true })
+  const file = resultFile(name, result.measured)
   writeFileSync(file, `${JSON.stringify(result, undefined, 2)}\n`)
   return file
 }

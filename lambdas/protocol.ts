@@ -331,7 +331,7 @@ export interface Page<Item> {
 
 export interface MessagePage {
   items: Message[]
-  /** Pass it as `after` to read on; null at the end. */
+  /** Pass it as `after` to read on, also where there are no items; null at the end. */
   nextAfter: number | null
 }
 

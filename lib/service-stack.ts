@@ -167,6 +167,7 @@ function giveWhatIsNeeded(
     secrets.toReadModelKey(),
     secrets.toReadResumeSecret(),
     secrets.toReadOriginSecret(),
+    secrets.toReadPseudonymSecret(),
     modelSettings(settings),
     tenantDefaults(settings),
     archiveDefaults(settings),

@@ -1,5 +1,6 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { rmSync, writeFileSync } from 'node:fs'
+import { COMPILE_CACHE } from './compile-cache.ts'
 
 /** A process that the supervisor has started. */
 export type Child = {
@@ -20,7 +21,7 @@ type Options = {
 export function startChild({ file, environment, pidFile, onMessage }: Options): Child {
   const child: ChildProcess = fork(file, {
     detached: true,
-    env: environment,
+    env: { ...COMPILE_CACHE, ...environment },
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
   })
   if (child.pid) writeFileSync(pidFile, `${child.pid}\n`)

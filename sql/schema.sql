@@ -329,7 +329,7 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 
 -- operations
 
--- add_usage(p_company_id text, p_platform text, p_answers jsonb) returns void
+-- add_usage(p_company_id text, p_platform text, p_answers turnkeep.message_record[]) returns void
 -- admit(p_checks jsonb, p_take boolean) returns jsonb
 -- adopt_archive_object(p_company_id text, p_platform text, p_key text, p_object jsonb, p_segments jsonb) returns boolean
 -- append_events(p_company_id text, p_platform text, p_message_id uuid, p_epoch integer, p_lease_seconds double precision, p_batches jsonb) returns TABLE(held boolean, stop_requested boolean)
@@ -340,13 +340,14 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 -- audit_reply(p_company_id text, p_platform text, p_caller jsonb, p_action text, p_user_id text, p_message_id uuid) returns boolean
 -- begin_archive_object(p_company_id text, p_platform text, p_key text, p_schema_version integer) returns boolean
 -- budgets_of(p_settings jsonb, p_spending jsonb) returns TABLE(budget text, period text, allowance bigint)
--- chain(p_company_id text, p_platform text, p_from uuid, p_count integer, p_bytes integer) returns SETOF chat_messages
+-- chain(p_company_id text, p_platform text, p_from uuid, p_count integer, p_bytes integer, p_without_archived boolean) returns SETOF chat_messages
 -- change_other_login(p_login text, p_verifier text, p_secret_version text) returns boolean
 -- change_session(p_company_id text, p_platform text, p_caller jsonb, p_id uuid, p_changes jsonb) returns SETOF chat_sessions
 -- change_tenant(p_company_id text, p_platform text, p_caller jsonb, p_changes jsonb, p_version integer) returns TABLE(settings jsonb, version integer, changed_at timestamp with time zone, is_conflict boolean)
 -- close_turn(p_company_id text, p_platform text, p_message_id uuid, p_epoch integer, p_lease_seconds double precision, p_batches jsonb, p_answer jsonb) returns integer
 -- complete_archive_object(p_company_id text, p_platform text, p_key text, p_object jsonb) returns boolean
 -- context_tokens(p_message chat_messages) returns bigint
+-- copies_elsewhere(p_company_id text, p_platform text, p_key text, p_ids jsonb) returns TABLE(body jsonb)
 -- count_erased(p_company_id text, p_platform text, p_job_id uuid, p_place text, p_count bigint) returns void
 -- count_in(p_metadata jsonb, p_name text) returns bigint
 -- count_users(p_limit integer) returns TABLE(active integer, monthly integer)
@@ -368,6 +369,7 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 -- find_message(p_company_id text, p_platform text, p_id uuid) returns SETOF chat_messages
 -- finish_turn(p_company_id text, p_platform text, p_message_id uuid, p_epoch integer, p_event_id integer, p_event jsonb) returns boolean
 -- forget_archive_object(p_company_id text, p_platform text, p_key text) returns boolean
+-- forget_lost_object(p_company_id text, p_platform text, p_key text) returns bigint
 -- get_session(p_company_id text, p_platform text, p_caller jsonb, p_id uuid) returns SETOF chat_sessions
 -- get_tenant(p_company_id text, p_platform text) returns TABLE(settings jsonb, version integer, changed_at timestamp with time zone)
 -- get_user_job(p_company_id text, p_platform text, p_caller jsonb, p_kind text, p_id uuid) returns TABLE(job jsonb)
@@ -375,7 +377,7 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 -- has_lapsed(p_turn chat_turns) returns boolean
 -- held_by_turns(p_company_id text, p_platform text, p_sessions uuid[]) returns uuid[]
 -- hide_users(p_company_id text, p_platform text, p_users jsonb, p_limit integer) returns integer
--- history(p_company_id text, p_platform text, p_from uuid, p_count integer, p_bytes integer) returns SETOF chat_messages
+-- history(p_company_id text, p_platform text, p_from uuid, p_count integer, p_bytes integer, p_without_archived boolean) returns SETOF chat_messages
 -- is_erased(p_company_id text, p_platform text, p_user_id text, p_session_id uuid, p_created_at timestamp with time zone) returns boolean
 -- is_erased_session(p_company_id text, p_platform text, p_session_id uuid) returns boolean
 -- lapsed_turns(p_limit integer) returns TABLE(company_id text, platform text, message_id uuid)
@@ -396,7 +398,7 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 -- may_act_for(p_caller jsonb, p_user_id text) returns boolean
 -- may_act_on_user(p_caller jsonb, p_user_id text) returns boolean
 -- may_touch(p_company_id text, p_platform text, p_owner text, p_message_id uuid) returns boolean
--- newest_answer(p_company_id text, p_platform text, p_session_id uuid, p_thread_id text) returns SETOF chat_messages
+-- newest_answer(p_company_id text, p_platform text, p_session_id uuid, p_thread_id text, p_without_archived boolean) returns SETOF chat_messages
 -- next_erased_object(p_company_id text, p_platform text, p_job_id uuid) returns text
 -- note_archive_upload(p_company_id text, p_platform text, p_key text, p_upload_id text) returns boolean
 -- note_erased(p_company_id text, p_platform text, p_job_id uuid, p_counts jsonb) returns boolean
@@ -406,10 +408,12 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 -- open_within_limits(p_company_id text, p_platform text, p_checks jsonb, p_request jsonb) returns TABLE(kind text, body jsonb)
 -- overdue_messages(p_company_id text, p_platform text, p_limit integer) returns TABLE(id uuid, content_key text, was_deleted boolean)
 -- overdue_object(p_company_id text, p_platform text) returns text
+-- read_objects(p_company_id text, p_platform text, p_after text, p_limit integer) returns TABLE(key text)
 -- read_reply(p_company_id text, p_platform text, p_owner text, p_message_id uuid, p_after integer, p_bytes integer) returns TABLE(kind text, body jsonb)
 -- read_turn(p_company_id text, p_platform text, p_question_id uuid, p_answer_id uuid) returns TABLE(kind text, body jsonb)
 -- read_usage(p_company_id text, p_platform text, p_caller jsonb, p_owner text, p_query jsonb, p_prices jsonb) returns TABLE(kind text, body jsonb)
--- read_user(p_company_id text, p_platform text, p_caller jsonb, p_user_id text) returns TABLE(kind text, body jsonb)
+-- read_user(p_company_id text, p_platform text, p_caller jsonb, p_user_id text, p_user_ids jsonb) returns TABLE(kind text, body jsonb)
+-- reclaim_sessions(p_company_id text, p_platform text, p_user_id text, p_pseudonym text, p_limit integer) returns integer
 -- record_segments(p_company_id text, p_platform text, p_key text, p_segments jsonb) returns boolean
 -- refuse_archived(p_company_id text, p_platform text, p_id uuid, p_session_id uuid) returns void
 -- release_tokens(p_company_id text, p_platform text, p_message_ids uuid[]) returns void
@@ -425,7 +429,6 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 -- retention_due(p_company_id text, p_platform text) returns TABLE(kind text, rows bigint)
 -- retention_times(p_company_id text, p_platform text) returns TABLE(deleted_before timestamp with time zone, named_before timestamp with time zone, kept_after timestamp with time zone)
 -- running_in_erased(p_company_id text, p_platform text, p_job_id uuid, p_limit integer) returns TABLE(message_id uuid)
--- save_messages(p_records jsonb) returns integer
 -- save_records(p_records jsonb) returns TABLE(company_id text, platform text, id uuid, session_id uuid, thread_id text)
 -- seconds_until(p_then timestamp with time zone, p_now timestamp with time zone) returns integer
 -- segment_place(p_segment archive_segments) returns jsonb
@@ -447,12 +450,11 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 -- touched_message(p_company_id text, p_platform text, p_caller jsonb, p_message_id uuid) returns TABLE(user_id text, session_id uuid)
 -- unfinished_turns(p_watched jsonb) returns TABLE(company_id text, platform text, message_id uuid, lapses_in_seconds double precision)
 -- unknown_erasures(p_company_id text, p_platform text, p_ids jsonb) returns TABLE(id uuid)
+-- unread_answer(p_left archived_threads) returns chat_messages
 -- unsaved_message(p_record jsonb) returns chat_messages
--- usage_of(p_answer chat_messages, p_user_id text) returns jsonb
 -- users_to_hide(p_company_id text, p_platform text, p_limit integer) returns TABLE(user_id text)
 -- version_rank(p_status text, p_content text, p_content_key text) returns integer[]
 -- with_own_limits(p_checks jsonb) returns jsonb
--- without_erased(p_records jsonb) returns jsonb
 
 -- grants
 

@@ -93,6 +93,7 @@ const english = {
   erase: 'Erase…',
   eraseForGood: 'Erase everything for good',
   erasing: 'Erasing',
+  eraseFailed: 'Not everything could be erased yet. Try again later, or tell whoever runs this service.',
   erasedText: 'Everything that was kept of you has been erased.',
   close: 'Close',
 
@@ -240,6 +241,7 @@ const korean: Words = {
   erase: '삭제…',
   eraseForGood: '되돌릴 수 없이 모두 삭제',
   erasing: '삭제하는 중',
+  eraseFailed: '아직 모두 삭제하지 못했습니다. 나중에 다시 시도하거나 서비스 운영자에게 알려 주세요.',
   erasedText: '보관된 내용을 모두 삭제했습니다.',
   close: '닫기',
 

@@ -7,12 +7,12 @@ import { loadavg } from 'node:os'
 import { relative } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
-import { resources } from '../../lib/resources.ts'
 import { createDatabase, startEmbeddedServer } from '../../test/harness/postgres-server.ts'
-import { forkFunctions, type Host, startTurnkeep, type Turnkeep } from '../../test/harness/turnkeep.ts'
+import { startTurnkeep } from '../../test/harness/turnkeep.ts'
+import { connect } from '../connect.ts'
 import { circumstances, keepResult } from '../machine.ts'
-import { peakMib, residentMib, watchMemory } from './memory.ts'
-import { ANSWER_CHARACTERS, connect, MESSAGES_PER_SESSION, QUESTION_CHARACTERS, seed } from './seed.ts'
+import { apart, archive, measureArchive } from './section.ts'
+import { MESSAGES_PER_SESSION, seed } from './seed.ts'
 import { appendTo, type Delays } from './traffic.ts'
 
 const { values } = parseArgs({
@@ -22,88 +22,22 @@ const sizes = values.sizes.split(',').map(Number)
 if (!sizes.every((size) => Number.isInteger(size) && size > 0))
   throw new Error('--sizes must be whole numbers above 0, between commas.')
 
-const CURVE_POINTS = 20
 const BATCH_OF_TRAFFIC = { sessions: 40, old: 5_000 }
 const QUIET_MS = 5_000
-
-interface Size {
-  messages: number
-  seconds: number
-  messagesPerSecond: number
-  peakMib: number
-  /** Before the run, and from then on at equal distances. */
-  curveMib: number[]
-  bytes: number
-}
-
-/** The archiver alone: what it holds in memory is its own. It must be the first one. */
-const apart: Host = (cloud, environment) => {
-  const others = Object.keys(cloud.runtimeApi.addresses).filter((name) => name !== 'archive')
-  return [['archive'], others].map((names) => {
-    const all = JSON.parse(environment.TURNKEEP_FUNCTIONS ?? '{}')
-    const own = Object.fromEntries(names.map((name) => [name, all[name]]))
-    return forkFunctions(names, {
-      ...environment,
-      TURNKEEP_FUNCTIONS: JSON.stringify(own),
-      POWERTOOLS_LOG_LEVEL: 'INFO',
-      ...(names.includes('archive') && { NODE_OPTIONS: resources.functions.archive?.nodeOptions ?? '' }),
-    })
-  })
-}
 
 /** Of the last minute: what others did on this machine, which the figures are to be read with. */
 const loadBefore = Math.round((loadavg()[0] ?? 0) * 10) / 10
 const measured = circumstances()
 const server = await startEmbeddedServer()
-const results: Size[] = []
-for (const size of sizes) results.push(await measure(size))
+const figures = await measureArchive({ serverUrl: server.url, sizes })
 const traffic = await measureTraffic()
-for (const { messages, seconds, messagesPerSecond, peakMib: peak } of results)
+for (const { messages, seconds, messagesPerSecond, peakMib: peak } of figures.sizes)
   console.log(`${messages} messages: ${seconds} s, ${messagesPerSecond} a second, at most ${peak} MiB`)
 console.log('appends without the archiver:', traffic.without)
 console.log('appends beside the archiver: ', traffic.beside)
-const messageCharacters = (QUESTION_CHARACTERS + ANSWER_CHARACTERS) / 2
-const file = keepResult('archive', {
-  measured,
-  loadBefore,
-  messageCharacters,
-  messagesPerSession: MESSAGES_PER_SESSION,
-  sizes: results,
-  traffic,
-})
+const file = keepResult('archive', { measured, loadBefore, ...figures, traffic })
 await server.close()
 console.log(`\nWritten to ${relative(process.cwd(), file)}`)
-
-/** A database, a bucket and a process of its own for each size: nothing is left of the one before. */
-async function measure(messages: number): Promise<Size> {
-  const url = await createDatabase(server.url, 'bench_archive')
-  const turnkeep = await startTurnkeep({ databaseUrl: url, host: apart })
-  try {
-    await seed(url, 'bench', messages)
-    const pid = turnkeep.functions().pid ?? 0
-    const before = residentMib(pid)
-    const curve = watchMemory(pid, CURVE_POINTS)
-    const startedAt = performance.now()
-    const archived = await archive(turnkeep)
-    const seconds = (performance.now() - startedAt) / 1_000
-    const curveMib = [before, ...curve()]
-    if (archived.messages !== messages) throw new Error(`${archived.messages} of ${messages} have left`)
-    return {
-      messages,
-      seconds: Math.round(seconds * 100) / 100,
-      messagesPerSecond: Math.round(messages / seconds),
-      peakMib: peakMib(pid),
-      curveMib,
-      bytes: archived.bytes,
-    }
-  } finally {
-    await turnkeep.close()
-  }
-}
-
-async function archive({ cloud }: Turnkeep): Promise<{ messages: number; bytes: number }> {
-  return JSON.parse(String(await cloud.runtimeApi.invoke('archive', '{}', { waitMs: 60_000 })))
-}
 
 async function measureTraffic(): Promise<{ messages: number; without: Delays; beside: Delays }> {
   const url = await createDatabase(server.url, 'bench_archive')

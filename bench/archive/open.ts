@@ -7,8 +7,9 @@ import { relative } from 'node:path'
 import { clientOf } from '../../test/harness/client.ts'
 import { createDatabase, startPostgresServer } from '../../test/harness/postgres-server.ts'
 import { startTurnkeep } from '../../test/harness/turnkeep.ts'
+import { connect } from '../connect.ts'
 import { circumstances, keepResult } from '../machine.ts'
-import { connect, MESSAGES_PER_SESSION, seed } from './seed.ts'
+import { MESSAGES_PER_SESSION, seed } from './seed.ts'
 
 const MESSAGES = 200
 /** Of each kind; some more begin, which are not counted. */

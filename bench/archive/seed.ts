@@ -1,5 +1,5 @@
 /** Old conversations, made in Postgres itself: a million messages do not come through the product's door in time. */
-import pg from 'pg'
+import { connect } from '../connect.ts'
 
 export const MESSAGES_PER_SESSION = 20
 /** Characters, half of them Hangul: a question and its answer. */
@@ -9,25 +9,28 @@ export const ANSWER_CHARACTERS = 350
 const TEXTS = 4_000
 const SEEDED_AT_ONCE = 50_000
 
-export async function connect(url: string, companyId = ''): Promise<pg.Client> {
-  const client = new pg.Client({ connectionString: url })
-  await client.connect()
-  await client.query(
-    `select set_config('turnkeep.company_id', $1, false), set_config('turnkeep.platform', 'web', false)`,
-    [companyId],
-  )
-  return client
+export interface Shape {
+  messagesPerSession?: number
+  /** Rows of a conversation lie between those of others, as they do where several go on at once. */
+  scattered?: boolean
 }
 
 /** `messages` of one company, in conversations that ended 40 to 400 days ago. */
-export async function seed(url: string, companyId: string, messages: number): Promise<void> {
+export async function seed(
+  url: string,
+  companyId: string,
+  messages: number,
+  shape: Shape = {},
+): Promise<void> {
+  const { messagesPerSession = MESSAGES_PER_SESSION, scattered = false } = shape
   const client = await connect(url, companyId)
   await client.query(`insert into tenants (company_id, platform) values ($1, 'web')`, [companyId])
   await client.query(TEXT_TABLE)
-  const sessions = Math.ceil(messages / MESSAGES_PER_SESSION)
-  const atOnce = SEEDED_AT_ONCE / MESSAGES_PER_SESSION
+  const sessions = Math.ceil(messages / messagesPerSession)
+  const atOnce = SEEDED_AT_ONCE / messagesPerSession
+  const insert = conversations(messagesPerSession, scattered)
   for (let from = 0; from < sessions; from += atOnce)
-    await client.query(CONVERSATIONS, [companyId, Math.min(atOnce, sessions - from)])
+    await client.query(insert, [companyId, Math.min(atOnce, sessions - from)])
   await client.end()
   const owner = await connect(url)
   await owner.query('vacuum analyze chat_messages, chat_sessions')
@@ -44,18 +47,19 @@ const TEXT_TABLE = `
   ) as text
   from generate_series(1, ${TEXTS}) n`
 
-const CONVERSATIONS = `
+const conversations = (messagesPerSession: number, scattered: boolean): string => `
   with made as materialized (
     select gen_random_uuid() as id, now() - make_interval(days => 40 + floor(random() * 360)::integer) as at
     from generate_series(1, $2)
   ), sessions as (
     insert into chat_sessions (id, company_id, platform, user_id, title, created_at, last_active_at, expires_at, message_count)
-    select m.id, $1, 'web', 'user ' || m.id, 'a conversation', m.at, m.at, m.at + interval '1 day', ${MESSAGES_PER_SESSION} from made m
+    select m.id, $1, 'web', 'user ' || m.id, 'a conversation', m.at, m.at, m.at + interval '1 day', ${messagesPerSession} from made m
   )
   insert into chat_messages (id, company_id, platform, session_id, role, content, token_count, response_time_ms, model, status,
     metadata, sequence_number, created_at, updated_at, saved_at)
   select gen_random_uuid(), $1, 'web', m.id, case when p % 2 = 1 then 'user' else 'assistant' end, t.text, length(t.text) / 2,
     case when p % 2 = 0 then 2300 end, case when p % 2 = 0 then 'gpt-5-mini' end, 'complete', '{"channel": "web"}', p,
-    m.at - make_interval(secs => ${MESSAGES_PER_SESSION} - p), m.at, m.at
-  from made m cross join generate_series(1, ${MESSAGES_PER_SESSION}) p
-  join texts t on t.n = 1 + (abs(hashtext(m.id::text || p / 2)) % (${TEXTS} / 2)) * 2 + (p + 1) % 2`
+    m.at - make_interval(secs => ${messagesPerSession} - p), m.at, m.at
+  from made m cross join generate_series(1, ${messagesPerSession}) p
+  join texts t on t.n = 1 + (abs(hashtext(m.id::text || p / 2)) % (${TEXTS} / 2)) * 2 + (p + 1) % 2
+  ${scattered ? 'order by p, m.id' : ''}`

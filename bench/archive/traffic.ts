@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type pg from 'pg'
-import { connect } from './seed.ts'
+import { connect } from '../connect.ts'
 
 export interface Delays {
   appends: number
@@ -28,7 +28,7 @@ export async function appendTo(url: string, companyId: string, sessions: readonl
   const append = async (client: pg.Client, first: number): Promise<void> => {
     for (let count = first; !stop.signal.aborted; count += CLIENTS) {
       const calledAt = performance.now()
-      await client.query('select turnkeep.save_messages($1)', [
+      await client.query('select * from turnkeep.save_records($1)', [
         JSON.stringify([recordFor(companyId, sessions[count % sessions.length] ?? '')]),
       ])
       times.push(performance.now() - calledAt)

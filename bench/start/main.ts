@@ -1,139 +1,16 @@
-/**
- * `npm run bench:start`: what each function loads before its first invocation, and how long that takes under AWS's own
- * runtime client: from the start of the process to its first question for work. An empty function beside them, in the
- * same rounds, shows what of it is Node's and the client's. Writes bench/results/start-<date>.json.
- */
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join, relative } from 'node:path'
+/** `npm run bench:start`: start-up alone. Writes bench/results/start-<date>.json. */
+import { relative } from 'node:path'
 import { parseArgs } from 'node:util'
-import { type Bundle, bundleFunctions, bytesAtStart } from '../../lib/bundle.ts'
-import { synthesise } from '../../lib/cost/synthesise.ts'
-import { amount, table } from '../../lib/cost/table.ts'
-import { functionNamed, type Template } from '../../lib/cost/template.ts'
-import { resources } from '../../lib/resources.ts'
-import { settingsFor } from '../../lib/settings.ts'
 import { circumstances, keepResult } from '../machine.ts'
-import { initialise, type Start } from './initialise.ts'
-
-const EMPTY = 'empty'
-const ENVIRONMENT = 'prod'
-/** Of chat, whose start somebody waits for. */
-const MOST_BYTES = 1_400_000
-const MOST_MS_ABOVE_EMPTY = 120
+import { measureStart, printStart } from './section.ts'
 
 const { values } = parseArgs({ options: { rounds: { type: 'string', default: '15' } } })
 const rounds = Number(values.rounds)
 if (!Number.isInteger(rounds) || rounds < 1) throw new Error('--rounds must be a whole number above 0.')
 
-const directory = await mkdtemp(join(tmpdir(), 'turnkeep-start-'))
-try {
-  await measure()
-} finally {
-  await rm(directory, { recursive: true, force: true })
-}
-
-async function measure(): Promise<void> {
-  const measured = { ...circumstances(), rounds }
-  const [bundles, templates] = await Promise.all([
-    bundleFunctions(resources.functions, directory),
-    synthesise(ENVIRONMENT, settingsFor(ENVIRONMENT)),
-  ])
-  const subjects = [
-    { name: EMPTY, taskRoot: await emptyFunction(), variables: variablesOf(templates, 'chat') },
-    ...Object.entries(bundles).map(([name, bundle]) => ({
-      name,
-      taskRoot: bundle.directory,
-      variables: variablesOf(templates, name),
-    })),
-  ]
-  const starts = new Map(subjects.map(({ name }) => [name, [] as Start[]]))
-  for (const subject of subjects) await initialise(subject) // files are in the page cache from now on
-  for (let round = 0; round < rounds; round += 1)
-    for (const subject of subjects) starts.get(subject.name)?.push(await initialise(subject))
-
-  const functions = subjects.map(({ name }) => ({
-    name,
-    ...sizes(bundles[name]),
-    ...compared(starts.get(name) ?? [], starts.get(EMPTY) ?? []),
-  }))
-  console.log(
-    table(
-      functions.map((one) => ({
-        function: one.name,
-        'KB at start': amount(one.bytesAtStart / 1_000),
-        'KB later': amount(one.bytesLater / 1_000),
-        'ms until ready': amount(one.ms),
-        'above empty': amount(one.msAboveEmpty),
-        ratio: amount(one.ratio),
-        'processor ms': amount(one.cpuMs),
-        'above its': amount(one.cpuMsAboveEmpty),
-      })),
-    ),
-  )
-  console.log(
-    `\nMedians of ${rounds} rounds, ${measured.machine}, Node ${measured.node}, ${measured.commit}.`,
-  )
-  const chat = functions.find(({ name }) => name === 'chat')
-  if (chat) {
-    console.log(aim('chat loads at most 1,400 KB before its first token', chat.bytesAtStart <= MOST_BYTES))
-    console.log(
-      aim('chat is ready within 120 ms of an empty function', chat.msAboveEmpty < MOST_MS_ABOVE_EMPTY),
-    )
-  }
-  console.log(`Written to ${relative(process.cwd(), keepResult('start', { measured, functions }))}`)
-}
-
-function sizes(bundle: Bundle | undefined) {
-  if (bundle === undefined) return { bytesAtStart: 0, bytesLater: 0 }
-  const atStart = bytesAtStart(bundle)
-  return { bytesAtStart: atStart, bytesLater: scriptBytes(bundle.metafile) - atStart }
-}
-
-/** Each start against the empty function's of the same round: both had the same neighbours. */
-function compared(own: readonly Start[], empty: readonly Start[]) {
-  const medianOf = (value: (one: Start, beside: Start) => number) =>
-    median(own.map((one, round) => value(one, empty[round] ?? one)))
-  return {
-    ms: medianOf(({ ms }) => ms),
-    msAboveEmpty: medianOf((one, beside) => one.ms - beside.ms),
-    ratio: medianOf((one, beside) => one.ms / beside.ms),
-    cpuMs: medianOf(({ cpuMs }) => cpuMs),
-    cpuMsAboveEmpty: medianOf((one, beside) => one.cpuMs - beside.cpuMs),
-  }
-}
-
-function aim(what: string, isKept: boolean): string {
-  return `${isKept ? 'kept  ' : 'MISSED'}  ${what}`
-}
-
-async function emptyFunction(): Promise<string> {
-  const folder = join(directory, EMPTY)
-  await mkdir(folder)
-  await writeFile(join(folder, 'index.mjs'), 'export const handler = async () => ({})\n')
-  return folder
-}
-
-/** As the template gives them; what only AWS knows is some text. */
-function variablesOf(templates: readonly Template[], name: string): Record<string, string> {
-  const { Variables = {} } = functionNamed(templates, name).properties.Environment ?? {}
-  return Object.fromEntries(
-    Object.entries(Variables).map(([variable, value]) => [
-      variable,
-      typeof value === 'string' ? value : 'https://known.in.aws',
-    ]),
-  )
-}
-
-function scriptBytes({ outputs }: { outputs: Record<string, { bytes: number }> }): number {
-  return Object.entries(outputs).reduce(
-    (sum, [path, { bytes }]) => (path.endsWith('.mjs') ? sum + bytes : sum),
-    0,
-  )
-}
-
-/** To hundredths. */
-function median(numbers: number[]): number {
-  const sorted = numbers.toSorted((one, other) => one - other)
-  return Math.round((sorted[Math.floor(sorted.length / 2)] ?? Number.NaN) * 100) / 100
-}
+const measured = { ...circumstances(), rounds }
+const figures = await measureStart({ rounds })
+printStart(figures)
+console.log(`\nMedians of ${rounds} rounds, ${measured.machine}, Node ${measured.node}, ${measured.commit}.`)
+const file = keepResult('start', { measured, functions: figures.functions })
+console.log(`Written to ${relative(process.cwd(), file)}`)

@@ -34,8 +34,9 @@ export function newestOf(copies: Iterable<Copy>): Map<string, Copy> {
 const isNewer = (one: ArchivedSegment, other: ArchivedSegment): boolean =>
   one.recorded_at === other.recorded_at ? one.id > other.id : one.recorded_at > other.recorded_at
 
-const isBroken = (error: unknown): boolean =>
-  error instanceof CodedError && error.cause instanceof BrokenSegment
+/** Whether a part of the archive is not what was written; a bucket that cannot be reached is something else. */
+export const isBroken = (error: unknown): boolean =>
+  error instanceof BrokenSegment || (error instanceof CodedError && error.cause instanceof BrokenSegment)
 
 /**
  * What works on the archive, once more where a segment is not what Postgres said it is: an object that is rewritten has

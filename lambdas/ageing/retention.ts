@@ -4,19 +4,21 @@
  * Daily totals are kept: usage was counted when it was used. docs/rights.md has the times.
  */
 import { removeTexts } from '../messages/large-text.ts'
-import type { Tenant } from '../protocol.ts'
+import type { Count, Tenant } from '../protocol.ts'
 import { eraseArchived, removeDropped, removeTextsOf, segmentsOf } from '../rights/erase-archived.ts'
 import { type Clearing, clearSessions } from '../rights/erase-sessions.ts'
 import { continueIfTime, OutOfTime } from '../rights/out-of-time.ts'
 import type { Bucket } from '../services/bucket.ts'
 import type { Database } from '../services/database.ts'
 import type { ReadSecret } from '../services/secrets.ts'
+import { findingMoved, isBroken } from './copies.ts'
 import { pseudonymOf } from './pseudonym.ts'
 
 export interface RetentionServices {
   database: Database
   bucket: Bucket
   pseudonymKey: ReadSecret
+  count: Count
 }
 
 /** How much of what went in one run. */
@@ -59,7 +61,18 @@ const removeSessions: Step = async (services, clearing, counts) => {
     'next_erased_object',
     [{ uuid: JOB }],
   )
-  if (row?.next_erased_object) await eraseArchived(services, clearing)
+  if (row?.next_erased_object) await unlessBroken(() => eraseArchived(services, clearing))
+}
+
+/** What of the archive cannot be read stays until it is mended, and was counted: everything else must not wait for it. */
+async function unlessBroken(work: () => Promise<void>): Promise<boolean> {
+  try {
+    await work()
+    return true
+  } catch (error) {
+    if (!isBroken(error)) throw error
+    return false
+  }
 }
 
 const removeMessages: Step = async ({ database, bucket }, { tenant, run }, counts) => {
@@ -91,8 +104,11 @@ const removeObjects: Step = async (services, { tenant, run }, counts) => {
     const [row] = await database.callFor<{ overdue_object: string | null }>(tenant, 'overdue_object', [])
     const key = row?.overdue_object
     if (!key) return
-    for (const segment of await segmentsOf(database, tenant, key))
-      await removeTextsOf(bucket, tenant, key, segment)
+    const removeLarge = async (): Promise<void> => {
+      for (const segment of await segmentsOf(database, tenant, key))
+        await removeTextsOf(bucket, tenant, key, segment)
+    }
+    if (!(await unlessBroken(() => findingMoved(services.count, removeLarge)))) return
     const [dropped] = await database.callFor<{ drop_overdue_object: number }>(tenant, 'drop_overdue_object', [
       { text: key },
     ])

@@ -3,7 +3,7 @@ import { CodedError, type Count, type Tenant } from '../protocol.ts'
 import type { Bucket } from '../services/bucket.ts'
 import type { Database } from '../services/database.ts'
 import type { Archived, ArchivedMessages, ArchivedSegment, ArchivedThread } from '../services/hot-store.ts'
-import { type Copy, findingMoved, newestOf, readCopies, segmentsOf } from './copies.ts'
+import { type Copy, findingMoved, isBroken, newestOf, readCopies, segmentsOf } from './copies.ts'
 import { rowOf } from './segments.ts'
 
 export interface ThawServices {
@@ -23,9 +23,26 @@ const MAX_CANDIDATES = 1_000
 
 /**
  * What `ask` answers, once nothing that it needs is in the archive any more. Refuses `unavailable` where what it needs
- * cannot be read. It may end anywhere: what was put back by then is no harm, and leaves again.
+ * cannot be read; where that is damaged or missing, and not merely out of reach, what `orWithout` answers will do. It may end
+ * anywhere: what was put back by then is no harm, and leaves again.
  */
-export function thawing<Answer>(
+export async function thawing<Answer>(
+  services: ThawServices,
+  tenant: Tenant,
+  ask: () => Promise<Answer | Archived>,
+  orWithout?: (damage: unknown) => Promise<Answer | Archived>,
+): Promise<Exclude<Answer, Archived>> {
+  try {
+    return await thawed(services, tenant, ask)
+  } catch (error) {
+    if (orWithout === undefined || !isBroken(error)) throw error
+    const answer = await orWithout(error)
+    if (isArchived(answer)) throw error
+    return answer as Exclude<Answer, Archived>
+  }
+}
+
+function thawed<Answer>(
   services: ThawServices,
   tenant: Tenant,
   ask: () => Promise<Answer | Archived>,
@@ -64,7 +81,15 @@ async function putBack(
     if (parent_message_id === null || left <= 0 || steps <= 1) break
     const holdsParent = ({ first_sequence, last_sequence }: ArchivedSegment) =>
       first_sequence < sequence_number && last_sequence >= sequence_number - 1
-    const read = await Promise.all(unread.filter(holdsParent).map((segment) => readCopies(bucket, segment)))
+    const read = await Promise.all(
+      unread.filter(holdsParent).map((segment) =>
+        readCopies(bucket, segment).catch((error) => {
+          // What was read so far comes back; whoever needs what is in here will hear of it.
+          if (!isBroken(error)) throw error
+          return []
+        }),
+      ),
+    )
     unread = unread.filter((segment) => !holdsParent(segment))
     copies = newestOf([...copies.values(), ...read.flat()])
     copy = copies.get(parent_message_id)

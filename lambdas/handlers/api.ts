@@ -41,6 +41,7 @@ import { openHotStore } from '../services/open-hot-store.ts'
 import { openPostgresLimiter } from '../services/postgres-limiter.ts'
 import { openSecrets } from '../services/secrets.ts'
 import { openJobQueue } from '../services/turn-queue.ts'
+import { asReturned } from '../sessions/returning.ts'
 import { changeSession, createSession, endSession, getSession, listSessions } from '../sessions/sessions.ts'
 import { listAudit } from '../tenants/audit.ts'
 import { boundsOf, defaultsOf } from '../tenants/settings.ts'
@@ -80,6 +81,10 @@ const rights = {
   pseudonymKey: secrets.pseudonymKey,
 }
 const defaults = defaultsOf(config)
+
+/** For what names a session or a message. */
+const ofReturned = ({ caller }: { caller: Caller }, work: () => Promise<Answer>): Promise<Answer> =>
+  asReturned(rights, caller, work)
 
 type PathCall = { caller: Caller; param(name: string): string }
 const pathId = (call: PathCall): string => check(uuidSchema, call.param('id'), 'id')
@@ -122,37 +127,49 @@ export const handler = bufferedHandler(
     })),
     route('GET /api/sessions', { query: sessionListSchema }, authenticate, async ({ caller, query }) => ({
       status: 200,
-      body: await listSessions(database, caller, query),
+      body: await listSessions(rights, caller, query),
     })),
-    route('GET /api/sessions/{id}', {}, authenticate, async (call) => ({
-      status: 200,
-      body: await getSession(database, call.caller, await sessionId(call)),
-    })),
-    route('PATCH /api/sessions/{id}', { body: sessionPatchSchema }, authenticate, async (call) => ({
-      status: 200,
-      body: await changeSession(database, call.caller, await sessionId(call), call.body),
-    })),
-    route('DELETE /api/sessions/{id}', { query: purgeSchema }, authenticate, async (call) => {
-      const id = await sessionId(call)
-      await endSession(database, call.caller, id, call.query)
-      await hotStore.sessionEnded(call.caller, id, call.query)
-      return { status: 204 }
-    }),
-    route('GET /api/sessions/{id}/messages', { query: messageListSchema }, authenticate, async (call) => ({
-      status: 200,
-      body: await listMessages(messages, call.caller, await sessionId(call), call.query),
-    })),
+    route('GET /api/sessions/{id}', {}, authenticate, (call) =>
+      ofReturned(call, async () => ({
+        status: 200,
+        body: await getSession(database, call.caller, await sessionId(call)),
+      })),
+    ),
+    route('PATCH /api/sessions/{id}', { body: sessionPatchSchema }, authenticate, (call) =>
+      ofReturned(call, async () => ({
+        status: 200,
+        body: await changeSession(database, call.caller, await sessionId(call), call.body),
+      })),
+    ),
+    route('DELETE /api/sessions/{id}', { query: purgeSchema }, authenticate, (call) =>
+      ofReturned(call, async () => {
+        const id = await sessionId(call)
+        await endSession(database, call.caller, id, call.query)
+        await hotStore.sessionEnded(call.caller, id, call.query)
+        return { status: 204 }
+      }),
+    ),
+    route('GET /api/sessions/{id}/messages', { query: messageListSchema }, authenticate, (call) =>
+      ofReturned(call, async () => ({
+        status: 200,
+        body: await listMessages(messages, call.caller, await sessionId(call), call.query),
+      })),
+    ),
 
-    route('POST /api/messages/{id}/feedback', { body: feedbackSchema }, authenticate, async (call) => {
-      await leaveFeedback(messages, call.caller, await messageId(call), call.body)
-      return { status: 204 }
-    }),
-    route('DELETE /api/messages/{id}', {}, authenticate, async (call) => {
-      const id = await messageId(call)
-      await deleteMessage(messages, call.caller, id)
-      await hotStore.messageDeleted(call.caller, id)
-      return { status: 204 }
-    }),
+    route('POST /api/messages/{id}/feedback', { body: feedbackSchema }, authenticate, (call) =>
+      ofReturned(call, async () => {
+        await leaveFeedback(messages, call.caller, await messageId(call), call.body)
+        return { status: 204 }
+      }),
+    ),
+    route('DELETE /api/messages/{id}', {}, authenticate, (call) =>
+      ofReturned(call, async () => {
+        const id = await messageId(call)
+        await deleteMessage(messages, call.caller, id)
+        await hotStore.messageDeleted(call.caller, id)
+        return { status: 204 }
+      }),
+    ),
 
     route('GET /api/tenant', { only: 'admin' }, authenticate, async ({ caller }) =>
       tenantAnswer(await getTenant(database, defaults, caller)),

@@ -70,6 +70,7 @@ const config = readConfig([
   'modelKeySecretArn',
   'modelSilenceMs',
   'openaiBaseUrl',
+  'pseudonymSecretArn',
   'resumeSecretArn',
   'turnsQueueUrl',
   'waitMs',
@@ -80,6 +81,7 @@ const authenticate = openAuthenticate(config)
 const secrets = openSecrets({
   modelKey: config.modelKeySecretArn,
   origin: config.originSecretArn,
+  pseudonymKey: config.pseudonymSecretArn,
   resume: config.resumeSecretArn,
 })
 const database = openDatabase({ ...config, measure })
@@ -99,6 +101,7 @@ const services: ReplyServices = {
   hotStore,
   queue: openTurnQueue(config.turnsQueueUrl),
   bucket: openBucket(config.contentBucket),
+  pseudonymKey: secrets.pseudonymKey,
   count,
   measure,
   defaults: defaultsOf(config),

@@ -12,6 +12,12 @@ export interface ReadMessage {
   text: string
 }
 
+/**
+ * Of one list: each is a range read of some 20 ms and up to 1 MB of text. Where a thread is asked for that was used long
+ * ago, or segments have a message each, a page is shorter than its limit rather than slower than a client waits.
+ */
+const MAX_SEGMENTS_READ = 20
+
 /** Text that one call may return: the Data API's response holds 1 MiB, and JSON within JSON may double a text. */
 const CALL_BYTES = 400_000
 
@@ -71,14 +77,26 @@ async function readRows(
   return { rows: parsed('message'), segments: parsed('segment') }
 }
 
+/** A list that has cost enough: everything up to this position was in it, and no more. */
+interface End {
+  upTo: number
+}
+
 /** Of each message that the archive holds the newest copy, in order, those before a position; without one, all. */
-type NextCopy = (before: Position | undefined) => Promise<Copy | undefined>
+type NextCopy = (before: Position | undefined) => Promise<Copy | End | undefined>
+
+interface Reading {
+  /** Once for each segment. */
+  read: (segment: ArchivedSegment) => Promise<Copy[]>
+  /** Where the list ends instead of reading this one; undefined: it is to be read. */
+  endBefore: (segment: ArchivedSegment) => End | undefined
+}
 
 /** Reads a segment when the list comes to its first message, and no sooner. */
 function openCopies(
   list: List,
   segments: AsyncGenerator<ArchivedSegment, void>,
-  read: (segment: ArchivedSegment) => Promise<Copy[]>,
+  { read, endBefore }: Reading,
 ): NextCopy {
   const { direction } = list
   const beginsBy = (sequence: number, { first_sequence, last_sequence }: ArchivedSegment): boolean =>
@@ -87,7 +105,7 @@ function openCopies(
   let following: Promise<IteratorResult<ArchivedSegment, void>> | undefined
 
   /** Segments in which the next copy may stand, or a newer one of the same message. */
-  async function due(before: Position | undefined): Promise<Promise<Copy[]>[]> {
+  async function due(before: Position | undefined): Promise<Promise<Copy[]>[] | End> {
     const reading: Promise<Copy[]>[] = []
     for (;;) {
       following ??= segments.next()
@@ -96,6 +114,8 @@ function openCopies(
       const [first] = waiting
       if (first === undefined ? reading.length > 0 : !beginsBy(first.message.sequence_number, segment))
         return reading
+      const end = endBefore(segment)
+      if (end) return reading.length > 0 ? reading : end
       const copies = read(segment)
       copies.catch(() => undefined) // Whoever waits for it is told.
       reading.push(copies)
@@ -106,6 +126,7 @@ function openCopies(
   return async (before) => {
     for (;;) {
       const reading = await due(before)
+      if ('upTo' in reading) return reading
       const [first] = waiting
       if (reading.length === 0)
         return first && (!before || compare(list, first.message, before) < 0) ? waiting.shift() : undefined
@@ -115,47 +136,66 @@ function openCopies(
   }
 }
 
+function openReading(bucket: Services['bucket'], { query, direction }: List): Reading {
+  const read = new Map<string, Promise<Copy[]>>()
+  /** The last position before it, as the list goes. */
+  const before = ({ first_sequence, last_sequence }: ArchivedSegment): number =>
+    direction === 1 ? first_sequence - 1 : last_sequence + 1
+  let start = query.after
+  return {
+    read: (segment) => {
+      const reading = read.get(segment.id) ?? readCopies(bucket, segment)
+      read.set(segment.id, reading)
+      start ??= before(segment)
+      return reading
+    },
+    endBefore: (segment) => {
+      if (read.size < MAX_SEGMENTS_READ || read.has(segment.id)) return undefined
+      const upTo = before(segment)
+      return start === undefined || direction * (upTo - start) > 0 ? { upTo } : undefined
+    },
+  }
+}
+
 /**
  * In the query's order, from its place on. A row of Postgres wins over what the archive holds of it; deleted ones are in
  * neither. Where nothing has left, nothing but Postgres is asked; else each segment is read once, when the list comes to
  * it. Throws as readLines does where one cannot be read: never are there silently fewer.
+ *
+ * Returns null where that was all. After so many segments it ends before the next one, wherever that does not stop it from
+ * going on at all, and returns the position up to which everything was in it.
  */
 export async function* messagesInSequence(
   { database, bucket }: Services,
   caller: Caller,
   sessionId: string,
   query: MessageListQuery,
-): AsyncGenerator<ReadMessage, void> {
+): AsyncGenerator<ReadMessage, number | null> {
   const list: List = { sessionId, query, direction: query.order === 'desc' ? -1 : 1 }
   const { threadId } = query
-  const read = new Map<string, Promise<Copy[]>>()
-  const readOnce = (segment: ArchivedSegment): Promise<Copy[]> => {
-    const reading = read.get(segment.id) ?? readCopies(bucket, segment)
-    read.set(segment.id, reading)
-    return reading
-  }
+  const reading = openReading(bucket, list)
   let place: Place = { sequence: query.after ?? null, id: null }
   for (;;) {
     const after = place
     const { rows, segments } = await readRows(database, caller, list, after)
     const texts = await Promise.all(rows.map((row) => (row.is_deleted ? '' : readText(bucket, row))))
     const ofRows = new Set(rows.map(({ id }) => id))
-    const next = openCopies(
-      list,
-      segmentsOf(database, caller, beyond(list, after, segments)),
-      async (segment) =>
-        (await readOnce(segment)).filter(
+    const next = openCopies(list, segmentsOf(database, caller, beyond(list, after, segments)), {
+      ...reading,
+      read: async (segment) =>
+        (await reading.read(segment)).filter(
           ({ message }) =>
             isAfter(list, message, after) && (threadId === undefined || message.thread_id === threadId),
         ),
-    )
+    })
     // Without rows: all that is left is in the archive.
     for (const [index, row] of rows.length === 0 ? [[0, undefined] as const] : rows.entries()) {
       for (let copy = await next(row); copy !== undefined; copy = await next(row)) {
+        if ('upTo' in copy) return copy.upTo
         const { message } = copy
         if (!ofRows.has(message.id) && !message.is_deleted) yield { row: message, text: message.content }
       }
-      if (row === undefined) return
+      if (row === undefined) return null
       if (!row.is_deleted) yield { row, text: texts[index] ?? '' }
       place = { sequence: row.sequence_number, id: row.id }
     }

@@ -49,8 +49,9 @@ const toMessage = (row: StoredMessage, content: string): Message => ({
 
 /**
  * Messages of a session, all branches. A page holds at least one position, whole: siblings share a sequence number
- * and are never split. It ends where the limit or the size of an answer is reached. Refuses `unavailable` where it reaches
- * into a part of the archive that cannot be read.
+ * and are never split. It ends where the limit or the size of an answer is reached, and where it has cost enough: then it has
+ * fewer messages, or none, and says where to go on. Refuses `unavailable` where it reaches into a part of the archive that
+ * cannot be read.
  */
 export const listMessages = (
   services: MessageServices,
@@ -61,7 +62,11 @@ export const listMessages = (
   findingMoved(services.count, async () => {
     const items: Message[] = []
     let bytes = 0
-    for await (const { row, text } of messagesInSequence(services, caller, sessionId, query)) {
+    const messages = messagesInSequence(services, caller, sessionId, query)
+    for (;;) {
+      const next = await messages.next()
+      if (next.done) return { items, nextAfter: next.value }
+      const { row, text } = next.value
       const previous = items.at(-1)?.sequenceNumber
       const full = items.length >= query.limit || bytes >= PAGE_BYTES
       if (full && previous !== undefined && row.sequence_number !== previous)
@@ -69,7 +74,6 @@ export const listMessages = (
       bytes += Buffer.byteLength(text)
       items.push(toMessage(row, text))
     }
-    return { items, nextAfter: null }
   })
 
 export async function leaveFeedback(

@@ -31,17 +31,25 @@ export interface ErasedRecord {
 
 type OnErased = (erased: readonly ErasedRecord[]) => void
 
+/** With its records as JSON, without the brackets around them. */
+interface WrittenItem {
+  id: string
+  json: string
+}
+
 /** Consecutive items that fit into one statement together. */
-function inStatements(items: readonly SaveItem[]): SaveItem[][] {
-  const statements: SaveItem[][] = []
+function inStatements(items: readonly SaveItem[]): WrittenItem[][] {
+  const statements: WrittenItem[][] = []
   let bytes = Number.POSITIVE_INFINITY
-  for (const item of items) {
-    const size = Buffer.byteLength(JSON.stringify(JSON.stringify(item.records)))
+  for (const { id, records } of items) {
+    if (records.length === 0) continue
+    const json = JSON.stringify(records).slice(1, -1)
+    const size = Buffer.byteLength(JSON.stringify(json))
     if (bytes + size > MAX_STATEMENT_BYTES) {
       statements.push([])
       bytes = 0
     }
-    statements.at(-1)?.push(item)
+    statements.at(-1)?.push({ id, json })
     bytes += size
   }
   return statements
@@ -78,13 +86,15 @@ const TAKEN = '23505'
 /** Halves a statement that Postgres refuses until what it refuses stands alone. */
 async function saveStatement(
   database: Database,
-  items: readonly SaveItem[],
+  items: readonly WrittenItem[],
   onErased: OnErased,
   isAgain = false,
 ): Promise<RefusedItem[]> {
   try {
     onErased(
-      await database.call<ErasedRecord>('save_records', [{ jsonb: items.flatMap(({ records }) => records) }]),
+      await database.call<ErasedRecord>('save_records', [
+        { jsonb: `[${items.map(({ json }) => json).join(',')}]` },
+      ]),
     )
     return []
   } catch (error) {

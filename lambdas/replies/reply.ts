@@ -20,6 +20,7 @@ import {
   type ReplyEvent,
 } from '../protocol.ts'
 import type { Archived, LapsedTurn, OpenedTurn, Spending, TurnLease } from '../services/hot-store.ts'
+import { asReturned, type ReturningServices } from '../sessions/returning.ts'
 import { effectiveSettings, type TenantDefaults } from '../tenants/settings.ts'
 import { conclude, relay } from './conclude.ts'
 import { makeDurable } from './durable.ts'
@@ -31,7 +32,7 @@ import { type RescueServices, rescue } from './rescue.ts'
 import { holdsOneOf } from './watched-words.ts'
 import { writeLog } from './write-log.ts'
 
-export interface ReplyServices extends GenerateServices, RescueServices, ThawServices {
+export interface ReplyServices extends GenerateServices, RescueServices, ThawServices, ReturningServices {
   bucket: GenerateServices['bucket']
   /** What acts where a tenant has set nothing. */
   defaults: TenantDefaults
@@ -97,9 +98,10 @@ export async function* reply(services: ReplyServices, request: Asked): AsyncGene
   // A large text moves to its object first, because the hot store must not hold it. That of a turn that is then refused
   // would belong to no message, and nobody could erase it.
   const question = await stowText(services.bucket, questionRecord(tenant, uuidv7(), chat))
-  const turn = await opened(services, request, () =>
+  const turn = await opened(services, request, (withoutArchived) =>
     services.hotStore.openTurn({
       tenant,
+      withoutArchived,
       admission: request.admission,
       spending: spendingOf(services.defaults),
       sessionId: chat.sessionId ?? uuidv7(),
@@ -145,9 +147,10 @@ export async function* regenerate(
 ): AsyncGenerator<NumberedEvent, void> {
   const { companyId, platform } = request.caller
   const messageId = uuidv7()
-  const turn = await opened(services, request, () =>
+  const turn = await opened(services, request, (withoutArchived) =>
     services.hotStore.reopenTurn({
       tenant: { companyId, platform },
+      withoutArchived,
       admission: request.admission,
       spending: spendingOf(services.defaults),
       ownedBy: request.ownedBy,
@@ -159,23 +162,33 @@ export async function* regenerate(
   yield* answer(services, request, turn, messageId, () => readText(services.bucket, turn.question))
 }
 
-/** Opens a turn, ending first what dead writers have left in its way, with what it needs back from the archive. */
-async function opened<Turn extends { outcome: string }>(
-  services: RescueServices & ThawServices,
+/**
+ * Opens a turn, ending first what dead writers have left in its way, with what it needs back from the archive. Where that is
+ * damaged, the model is given what is left of the conversation: it would be refused until somebody mends the archive.
+ */
+function opened<Turn extends { outcome: string }>(
+  services: RescueServices & ThawServices & ReturningServices,
   { caller, log }: ReplyRequest,
-  open: () => Promise<Turn | LapsedTurn | Archived>,
+  open: (withoutArchived: boolean) => Promise<Turn | LapsedTurn | Archived>,
 ): Promise<Exclude<Turn, LapsedTurn | Archived>> {
-  for (let rescues = 0; rescues <= MAX_RESCUES; rescues += 1) {
-    const turn = await thawing(services, caller, async () => {
-      const askedAt = performance.now()
-      const answer = await open()
-      services.measure('SessionLookupTime', performance.now() - askedAt)
-      return answer
-    })
-    if (!isLapsed(turn)) return turn as Exclude<Turn, LapsedTurn | Archived>
-    await rescue(services, caller, turn.messageId, log)
+  const ask = async (withoutArchived: boolean) => {
+    const askedAt = performance.now()
+    const answer = await open(withoutArchived)
+    services.measure('SessionLookupTime', performance.now() - askedAt)
+    return answer
   }
-  throw new CodedError('unavailable', 'The thread is being put in order.')
+  const without = (damage: unknown) => {
+    log.warn('answering without what the archive has lost', { error: damage })
+    return ask(true)
+  }
+  return asReturned(services, caller, async () => {
+    for (let rescues = 0; rescues <= MAX_RESCUES; rescues += 1) {
+      const turn = await thawing(services, caller, () => ask(false), without)
+      if (!isLapsed(turn)) return turn as Exclude<Turn, LapsedTurn | Archived>
+      await rescue(services, caller, turn.messageId, log)
+    }
+    throw new CodedError('unavailable', 'The thread is being put in order.')
+  })
 }
 
 const isLapsed = (turn: { outcome: string }): turn is LapsedTurn => turn.outcome === 'lapsed'

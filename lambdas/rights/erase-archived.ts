@@ -5,9 +5,10 @@
 import { createHash } from 'node:crypto'
 import { v7 as uuidv7 } from 'uuid'
 import { manifestKeyOf, manifestOf } from '../ageing/archive-object.ts'
-import { readSegment, SCHEMA_VERSION } from '../ageing/segments.ts'
+import { findingMoved } from '../ageing/copies.ts'
+import { BrokenSegment, readSegment, SCHEMA_VERSION } from '../ageing/segments.ts'
 import { removeTexts } from '../messages/large-text.ts'
-import type { Tenant } from '../protocol.ts'
+import type { Count, Tenant } from '../protocol.ts'
 import type { Bucket } from '../services/bucket.ts'
 import type { Database } from '../services/database.ts'
 import type { Clearing } from './erase-sessions.ts'
@@ -16,6 +17,7 @@ import { continueIfTime } from './out-of-time.ts'
 export interface ArchiveErasing {
   database: Database
   bucket: Bucket
+  count: Count
 }
 
 interface SegmentRow {
@@ -35,7 +37,10 @@ interface SegmentRow {
 const OBJECTS_IN_CALL = 100
 const SEGMENTS_IN_CALL = 1_000
 
-/** Throws OutOfTime between two objects where time is up; the next call goes on. */
+/**
+ * Throws OutOfTime between two objects where time is up; the next call goes on. Throws, and counts ArchiveUnreadable, where
+ * an object is not what was written: nobody knows what else would be lost with it.
+ */
 export async function eraseArchived(
   services: ArchiveErasing,
   { tenant, jobId, run }: Clearing,
@@ -49,13 +54,17 @@ export async function eraseArchived(
       [{ uuid: jobId }],
     )
     if (!row?.next_erased_object) return
-    await rewrite(services, tenant, jobId, row.next_erased_object)
+    const key = row.next_erased_object
+    await findingMoved(services.count, () => rewrite(services, tenant, jobId, key))
     await removeDropped(services, tenant)
   }
 }
 
 /** One that never was complete may still be written to: it stays known, and the next archive run removes it once more. */
-export async function removeDropped({ database, bucket }: ArchiveErasing, tenant: Tenant): Promise<void> {
+export async function removeDropped(
+  { database, bucket }: Omit<ArchiveErasing, 'count'>,
+  tenant: Tenant,
+): Promise<void> {
   const dropped = await database.callFor<{ key: string; upload_id: string | null; was_complete: boolean }>(
     tenant,
     'drop_writing_objects',
@@ -118,7 +127,7 @@ interface Written {
 
 /** Copies what stays, member by member, and reads it back. Memory holds two parts of an upload. */
 async function writeAgain(
-  { database, bucket }: ArchiveErasing,
+  { database, bucket }: Omit<ArchiveErasing, 'count'>,
   tenant: Tenant,
   old: string,
   kept: readonly SegmentRow[],
@@ -138,8 +147,8 @@ async function writeAgain(
   for (const segment of kept) {
     const member = await bucket.getRange(old, { offset: segment.byte_offset, length: segment.byte_length })
     if (member?.length !== segment.byte_length)
-      throw new Error(`A segment of ${old} is missing or truncated.`)
-    placed.push({ ...segment, object_key: key, byte_offset: bytes, last_active_at: null })
+      throw new BrokenSegment('missing or truncated', { ...segment, object_key: old })
+    placed.push({ ...segment, object_key: key, byte_offset: bytes })
     hash.update(member)
     bytes += member.length
     await upload.write(member)

@@ -122,13 +122,14 @@ export async function readErasure(database: Database, caller: Caller, id: string
 
 /** Refuses `forbidden`. A user whom nobody has seen has nothing. */
 export async function readUser(
-  { database, bucket }: Pick<RightsServices, 'database' | 'bucket'>,
+  { database, bucket, pseudonymKey }: Pick<RightsServices, 'database' | 'bucket' | 'pseudonymKey'>,
   caller: Caller,
   userId: string,
 ): Promise<UserAnswer> {
   const rows = await database.callFor<{ kind: 'counts' | 'job'; body: string }>(caller, 'read_user', [
     { jsonb: actorBody(caller) },
     { text: userId },
+    { jsonb: await idsOf(pseudonymKey, caller, userId) },
   ])
   const counts = rows.find(({ kind }) => kind === 'counts')
   if (counts === undefined) throw forbidden()

@@ -12,11 +12,14 @@ import {
 } from '@aws-sdk/client-rds-data'
 import { CodedError, type Measure, type Tenant } from '../protocol.ts'
 
-/** An argument by its type in Postgres. Objects travel as JSON text: the Data API has no array parameters. */
+/**
+ * An argument by its type in Postgres. Objects travel as JSON text: the Data API has no array parameters. A string for jsonb is
+ * such a text.
+ */
 export type Argument =
   | { text: string | null }
   | { uuid: string | null }
-  | { jsonb: object | null }
+  | { jsonb: object | string | null }
   | { integer: number | null }
   | { boolean: boolean | null }
   | { timestamptz: string | null }

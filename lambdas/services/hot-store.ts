@@ -84,6 +84,11 @@ export interface TurnRequest {
   parentMessageId: string | null | undefined
   /** Names the turn for ever among the caller's turns. */
   idempotency: { caller: string; key: string; bodyHash: string } | undefined
+  /**
+   * Of what is before the question only what is not in the archive, which could not be read. What the client names itself is
+   * `archived` all the same.
+   */
+  withoutArchived?: boolean
 }
 
 /** A new answer to a question that is there already. */
@@ -100,6 +105,8 @@ export interface RegenerateRequest {
   target: string
   /** The new answer's id. */
   messageId: string
+  /** As in TurnRequest. */
+  withoutArchived?: boolean
 }
 
 export interface OpenedTurn {
@@ -305,4 +312,9 @@ export interface HotStore {
    * `force`, nothing of it stands here; before, all does. Of Postgres' own rows others take care.
    */
   sessionErased(tenant: Tenant, sessionId: string, session: ErasedSession): Promise<Forgotten>
+  /**
+   * Forgets what is counted of a user for rate limits and token budgets, and what turns hold of them that were opened up to
+   * the cutoff. Returns how many entries are gone.
+   */
+  userErased(tenant: Tenant, userId: string, cutoff: string): Promise<number>
 }

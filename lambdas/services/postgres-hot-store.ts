@@ -136,6 +136,7 @@ const turnBody = (request: TurnRequest) => ({
   caller: request.idempotency?.caller,
   key: request.idempotency?.key,
   body_hash: request.idempotency?.bodyHash,
+  without_archived: request.withoutArchived,
   ...spendingBody(request.spending),
 })
 
@@ -209,11 +210,12 @@ export function openPostgresHotStore(database: Database, options: PostgresHotSto
       }
     },
 
-    async reopenTurn({ tenant, admission, spending, ownedBy, asker, target, messageId }) {
+    async reopenTurn({ tenant, admission, spending, ownedBy, asker, target, messageId, withoutArchived }) {
       const body = {
         target,
         message_id: messageId,
         owned_by: ownedBy,
+        without_archived: withoutArchived,
         ...askerBody(asker),
         ...spendingBody(spending),
         ...opening,
@@ -379,6 +381,9 @@ export function openPostgresHotStore(database: Database, options: PostgresHotSto
     async tenantChanged() {},
     async sessionErased() {
       return { running: 0, removed: 0 }
+    },
+    async userErased() {
+      return 0
     },
   }
 }

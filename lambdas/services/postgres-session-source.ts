@@ -19,6 +19,8 @@ export interface SessionWanted {
   make: { owner: string; channel: string | null; title: string } | undefined
   /** Messages to load. */
   count: number
+  /** As in TurnRequest. */
+  withoutArchived?: boolean | undefined
 }
 
 export interface LoadedSession {
@@ -78,6 +80,7 @@ export function openSessionSource(
             named: wanted.named,
             ...wanted.make,
             count: wanted.count,
+            without_archived: wanted.withoutArchived,
             bytes: RESPONSE_BYTES / 2, // Of each of the two lines of messages.
           },
         },

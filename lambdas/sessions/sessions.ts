@@ -12,6 +12,7 @@ import {
 } from '../protocol.ts'
 import type { Database } from '../services/database.ts'
 import { actorBody } from '../tenants/audit.ts'
+import { pseudonymOfCaller, type ReturningServices } from './returning.ts'
 
 export interface SessionRow {
   id: string
@@ -99,16 +100,16 @@ export async function getSession(database: Database, caller: Caller, sessionId: 
   return toSession(row)
 }
 
-/** Newest activity first. */
+/** Newest activity first. A user's list begins with what the user gets back after a year (returning.ts). */
 export async function listSessions(
-  database: Database,
+  { database, pseudonymKey }: ReturningServices,
   caller: Caller,
   query: SessionListQuery,
 ): Promise<Page<Session>> {
   requireOwnUserId(caller, query.userId)
   const before = query.cursor === undefined ? undefined : placeOf(query.cursor)
   const rows = await database.callFor<SessionRow>(caller, 'list_sessions', [
-    { jsonb: actorBody(caller) },
+    { jsonb: { ...actorBody(caller), pseudonym: await pseudonymOfCaller(pseudonymKey, caller) } },
     { text: query.userId ?? ownedBy(caller) },
     { boolean: query.active ?? null },
     { timestamptz: before?.at ?? null },

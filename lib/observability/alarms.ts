@@ -148,14 +148,8 @@ const faults: Record<string, Alarm> = {
   'archive-unreadable': {
     kind: 'fault',
     meaning: 'Archived messages that somebody needs are not what was written, or not there.',
-    watches: {
-      label: 'refused',
-      expression: sum(['chat', 'api']),
-      of: {
-        chat: { metric: 'ArchiveUnreadable', by: 'chat', statistic: 'Sum' },
-        api: { metric: 'ArchiveUnreadable', by: 'api', statistic: 'Sum' },
-      },
-    },
+    // Of chat, api, jobs and archive together (lambdas/runtime/metrics.ts).
+    watches: { metric: 'ArchiveUnreadable', by: 'archive', statistic: 'Sum' },
     above: 0,
     periodSeconds: 5 * MINUTE,
     periods: 1,

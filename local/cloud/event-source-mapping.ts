@@ -11,6 +11,8 @@ import { toSqsRecord } from './sqs-record.ts'
 
 /** SQS gives at most ten messages a call, and deletes at most ten. */
 const MESSAGES_PER_CALL = 10
+/** Receives at once, from a queue that is full; from one that is not, most would come back empty. */
+const MAX_RECEIVES = 10
 const LONG_POLL_SECONDS = 20
 /** Between looks at an empty queue while a batch is gathered: a long poll could not end with the window. */
 const GATHER_PAUSE_MS = 25
@@ -75,8 +77,8 @@ type Received = { message: Message; json: string; bytes: number }
 type Source = {
   /** Waits for messages; rejects when the mapping stops. */
   waitForSome(): Promise<Received[]>
-  /** What is there now, at most `count`. */
-  takeNow(count: number): Promise<Received[]>
+  /** What is there now, at most `count`; `isFull`: as much as that is thought to be there. */
+  takeNow(count: number, isFull: boolean): Promise<Received[]>
   /** What was received and did not fit into a batch is taken first next time. */
   putBack(received: Received[]): void
 }
@@ -105,7 +107,13 @@ function createSource({ sqs, queueUrl, queueArn, region, batchSize }: Options, s
     carried.length > 0 ? carried.splice(0, count) : undefined
   return {
     waitForSome: async () => takeCarried(batchSize) ?? receive(batchSize, LONG_POLL_SECONDS, signal),
-    takeNow: async (count) => takeCarried(count) ?? receive(count, 0),
+    takeNow: async (count, isFull) => {
+      const calls = isFull ? Math.min(Math.floor(count / MESSAGES_PER_CALL), MAX_RECEIVES) : 1
+      return (
+        takeCarried(count) ??
+        (await Promise.all(Array.from({ length: Math.max(calls, 1) }, () => receive(count, 0)))).flat()
+      )
+    },
     putBack: (received) => {
       carried = [...received, ...carried]
     },
@@ -129,7 +137,8 @@ async function gather({ batchSize, windowSeconds }: Options, source: Source, sig
     if (Date.now() >= windowEnds || signal.aborted) break
     if (taken.length === 0) await delay(GATHER_PAUSE_MS)
     // When the queue fails now, what is gathered goes to the function all the same.
-    taken = await source.takeNow(batchSize - batch.length).catch(() => [])
+    const isFull = taken.length >= MESSAGES_PER_CALL
+    taken = await source.takeNow(batchSize - batch.length, isFull).catch(() => [])
   }
   return batch
 }

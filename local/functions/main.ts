@@ -5,6 +5,7 @@
  * IPC in: {type:'drain'}. IPC out: {type:'polling'} when every handler is loaded, {type:'idle'} when, after a
  * drain, nothing runs any more.
  */
+import { flushCompileCache } from 'node:module'
 import { pathToFileURL } from 'node:url'
 import { provideAwslambda } from './awslambda.ts'
 import { type Handler, type HostedFunction, hostFunction } from './host.ts'
@@ -45,6 +46,7 @@ for (const [name, setting, handler] of draining || stopping ? [] : handlers) {
   hosted.push(hostFunction(name, handler, client, { changed: settle, lost }))
 }
 tell({ type: 'polling' })
+flushCompileCache() // It may be killed before it would be written.
 
 async function load(name: string, { handler: file, runtimeApi }: FunctionSetting): Promise<Handler> {
   try {

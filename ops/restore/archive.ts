@@ -39,7 +39,9 @@ export interface Archive {
   objects(from: string): AsyncGenerator<ArchiveObject, void>
   /** Undefined where it has none: then it was never finished, and nothing has left Postgres because of it. */
   manifest(object: ArchiveObject): Promise<Manifest | undefined>
-  range(key: string, offset: number, length: number): Promise<Buffer>
+  has(key: string): Promise<boolean>
+  /** Undefined: there is no such object, or not so much of it. */
+  range(key: string, offset: number, length: number): Promise<Buffer | undefined>
   /** Texts of objects below a prefix. */
   texts(prefix: string): AsyncGenerator<string, void>
   /** Puts a text where a row says that it is, unless it is there. */
@@ -48,7 +50,8 @@ export interface Archive {
 
 const OBJECT = /^archive\/([^/]+)\/([^/]+)\/\d{4}\/\d{2}\/\d{2}\/[0-9a-f-]{36}\.jsonl\.gz$/
 
-const isMissing = (error: unknown): boolean => /^(NoSuchKey|NotFound)$/.test((error as Error).name)
+const isMissing = (error: unknown): boolean =>
+  /^(NoSuchKey|NotFound|InvalidRange)$/.test((error as Error).name)
 
 export function openArchive(environment: Environment, abortSignal: AbortSignal): Archive {
   const client = new S3Client({ ...environment.reach('S3') })
@@ -82,7 +85,23 @@ export function openArchive(environment: Environment, abortSignal: AbortSignal):
         throw error
       }
     },
-    range: (key, offset, length) => read(key, `bytes=${offset}-${offset + length - 1}`),
+    async has(Key) {
+      try {
+        await client.send(new HeadObjectCommand({ Bucket, Key }), { abortSignal })
+        return true
+      } catch (error) {
+        if (isMissing(error)) return false
+        throw error
+      }
+    },
+    async range(key, offset, length) {
+      try {
+        return await read(key, `bytes=${offset}-${offset + length - 1}`)
+      } catch (error) {
+        if (isMissing(error)) return undefined
+        throw error
+      }
+    },
     async *texts(prefix) {
       for await (const key of keysBelow(prefix)) yield (await read(key)).toString()
     },

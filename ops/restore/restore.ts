@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util'
+import type { Tenant } from '../../lambdas/protocol.ts'
 import { findEnvironment, type Name } from '../environment.ts'
 import { UsageError } from '../failures.ts'
 import type { Variables } from '../local.ts'
@@ -51,6 +52,7 @@ export async function restore(args: string[], variables: Variables, signal: Abor
   const database = openRestoring(environment, signal)
   const total = { objects: 0, restored: 0, replaced: 0, present: 0, erased: 0 }
   const failures: string[] = []
+  const tenants = new Map<string, Tenant>()
   for await (const object of archive.objects(from)) {
     if (signal.aborted) break
     if (wanted.tenant && !isSame(wanted.tenant, object.tenant)) continue
@@ -61,12 +63,21 @@ export async function restore(args: string[], variables: Variables, signal: Abor
       wanted,
       signal,
     )
+    tenants.set(JSON.stringify(object.tenant), object.tenant)
     total.objects += 1
     for (const outcome of ['restored', 'replaced', 'present', 'erased'] as const)
       total[outcome] += outcomes[outcome]
     failures.push(...failed)
     if (!json) console.log(`${printable(object.key)}  ${said(outcomes)}`)
   }
+  if (wanted.session === undefined)
+    for (const tenant of tenants.values())
+      for await (const key of database.known(tenant)) {
+        if (signal.aborted) break
+        if (!key.startsWith(from) || (await archive.has(key))) continue
+        const lost = await database.forgetLost(tenant, key)
+        if (lost > 0) failures.push(`${key}: it is gone, and ${lost} of its messages are nowhere else.`)
+      }
   for (const failure of failures) console.error(printable(failure))
   if (json) console.log(JSON.stringify({ environment: environment.title, ...total, failures }, null, 2))
   else console.log(`${count(total.objects, 'object')}: ${said(total)}`)

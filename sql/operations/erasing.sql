@@ -23,55 +23,6 @@ language sql stable as $$
   )
 $$;
 
--- Those of some message records that were not erased; for save_messages. It waits for an erasure that is just being asked
--- for, and one that is asked for later waits for this transaction.
-create or replace function turnkeep.without_erased(p_records jsonb) returns jsonb
-language plpgsql as $$
-declare
-  v_tenant record;
-  v_records jsonb := p_records;
-begin
-  for v_tenant in
-    select r ->> 'company_id' as company_id, r ->> 'platform' as platform from jsonb_array_elements(p_records) r group by 1, 2 order by 1, 2
-  loop
-    perform turnkeep.set_tenant(v_tenant.company_id, v_tenant.platform);
-    perform turnkeep.lock_erasures(v_tenant.company_id, v_tenant.platform, true);
-    -- Of most tenants nothing was ever erased.
-    continue when not exists (
-        select 1 from public.erased_sessions e where e.company_id = v_tenant.company_id and e.platform = v_tenant.platform
-      ) and not exists (
-        select 1 from public.erasures e where e.company_id = v_tenant.company_id and e.platform = v_tenant.platform
-      );
-    select coalesce(jsonb_agg(r.record order by r.place), '[]') into v_records
-    from jsonb_array_elements(v_records) with ordinality as r (record, place)
-    where r.record ->> 'company_id' <> v_tenant.company_id or r.record ->> 'platform' <> v_tenant.platform
-      or not turnkeep.is_erased(v_tenant.company_id, v_tenant.platform, r.record ->> 'user_id',
-        (r.record ->> 'session_id')::uuid, (r.record ->> 'created_at')::timestamptz);
-  end loop;
-  return v_records;
-end $$;
-
--- Saves a batch as save_messages does, and returns what was not saved because it was erased: texts of it may stand in the
--- bucket, and the hot store may know its session.
-create or replace function turnkeep.save_records(p_records jsonb)
-returns table (company_id text, platform text, id uuid, session_id uuid, thread_id text)
-language plpgsql as $$
-#variable_conflict use_column
-declare
-  v_saved jsonb := turnkeep.without_erased(p_records);
-begin
-  perform turnkeep.save_messages(v_saved);
-  if jsonb_array_length(v_saved) < jsonb_array_length(p_records) then
-    return query
-      select r.company_id, r.platform, r.id, r.session_id, r.thread_id
-      from jsonb_to_recordset(p_records) as r (company_id text, platform text, id uuid, session_id uuid, thread_id text)
-      where not exists (
-        select 1 from jsonb_to_recordset(v_saved) as s (company_id text, platform text, id uuid)
-        where (s.company_id, s.platform, s.id) = (r.company_id, r.platform, r.id)
-      );
-  end if;
-end $$;
-
 -- Adds to what a job has removed from a place; a count of 0 names the place. The caller has set the tenant.
 create or replace function turnkeep.count_erased(p_company_id text, p_platform text, p_job_id uuid, p_place text, p_count bigint) returns void
 language sql as $$

@@ -32,7 +32,7 @@ end $$;
 
 -- The same for changes: the row is created from the turn when the save has not come yet, so that a change may
 -- overtake it. The save finds the row, leaves what was changed alone, and does not count it as used again. False: no such
--- message. Locks are taken in the order of save_messages: whatever follows may touch the message and its session.
+-- message. Locks are taken in the order of save_records: whatever follows may touch the message and its session.
 create or replace function turnkeep.ensure_saved(p_company_id text, p_platform text, p_id uuid) returns boolean
 language plpgsql as $$
 declare
@@ -54,7 +54,8 @@ begin
   if found and v_message.role = 'assistant' then
     select s.user_id into v_user_id from public.chat_sessions s
     where s.company_id = p_company_id and s.platform = p_platform and s.id = v_message.session_id for update;
-    perform turnkeep.add_usage(p_company_id, p_platform, jsonb_build_array(turnkeep.usage_of(v_message, v_user_id)));
+    perform turnkeep.add_usage(p_company_id, p_platform, array[jsonb_populate_record(
+      null::turnkeep.message_record, to_jsonb(v_message) || jsonb_build_object('user_id', v_user_id))]);
   end if;
   return true;
 end $$;

@@ -1,6 +1,8 @@
 -- Messages from one towards the first question, newest first, as they are: deleted and empty ones, too, since whoever
--- walks over them has to know them. Stops at p_bytes of text. Raises TK001 archived where one has left.
-create or replace function turnkeep.chain(p_company_id text, p_platform text, p_from uuid, p_count integer, p_bytes integer)
+-- walks over them has to know them. Stops at p_bytes of text. Raises TK001 archived where one has left; with
+-- p_without_archived it ends there.
+create or replace function turnkeep.chain(p_company_id text, p_platform text, p_from uuid, p_count integer, p_bytes integer,
+  p_without_archived boolean)
 returns setof public.chat_messages
 language plpgsql stable as $$
 declare
@@ -12,7 +14,9 @@ begin
     exit when v_next is null;
     select * into v_message from turnkeep.find_message(p_company_id, p_platform, v_next);
     if not found then
-      perform turnkeep.refuse_archived(p_company_id, p_platform, v_next);
+      if not p_without_archived then
+        perform turnkeep.refuse_archived(p_company_id, p_platform, v_next);
+      end if;
       exit;
     end if;
     v_bytes := v_bytes + octet_length(v_message.content);
@@ -24,7 +28,8 @@ end $$;
 
 -- What a cache has to know of a session and a thread to open turns in it. p_request: session_id, thread_id, from (a
 -- message that must be there, or null), named (the client named it as the parent), owner, channel and title (for a
--- session that is not there; without an owner none is made), owned_by, count (0: nor the newest answer) and bytes of messages.
+-- session that is not there; without an owner none is made), owned_by, count (0: nor the newest answer) and bytes of messages,
+-- without_archived (as open_turn takes it; the newest answer may then be one of which only its place is known).
 -- Rows by kind:
 --   refused  {code, field?, message_id?}: as open_turn would;
 --   lapsed   {message_id}: a turn that was opened here has lost its writer;
@@ -42,6 +47,7 @@ declare
   v_named boolean := (p_request ->> 'named')::boolean;
   v_count integer := (p_request ->> 'count')::integer;
   v_bytes integer := (p_request ->> 'bytes')::integer;
+  v_without_archived boolean := coalesce((p_request ->> 'without_archived')::boolean, false);
   v_session public.chat_sessions;
   v_newest public.chat_messages;
   v_messages public.chat_messages[];
@@ -98,16 +104,23 @@ begin
 
   begin
     if v_count > 0 then
-      select * into v_newest from turnkeep.newest_answer(p_company_id, p_platform, v_session_id, v_thread_id);
+      select * into v_newest from turnkeep.newest_answer(
+        p_company_id, p_platform, v_session_id, v_thread_id, v_without_archived);
     end if;
-    v_messages := array(
-      select m from turnkeep.chain(p_company_id, p_platform, v_newest.id, v_count, v_bytes) m);
+    if v_newest.id is not null then
+      v_messages := array[v_newest] || array(
+        select m from turnkeep.chain(
+          p_company_id, p_platform, v_newest.parent_message_id, v_count - 1, v_bytes, v_without_archived) m);
+    end if;
+    if v_without_archived and v_named then
+      perform turnkeep.refuse_archived(p_company_id, p_platform, v_from, v_session_id);
+    end if;
     if v_from is distinct from v_newest.id and not exists (
       select 1 from public.archived_messages a
       where a.company_id = p_company_id and a.platform = p_platform and a.id = v_from and a.session_id <> v_session_id
     ) then
       v_messages := v_messages || array(
-        select m from turnkeep.chain(p_company_id, p_platform, v_from, v_count, v_bytes) m
+        select m from turnkeep.chain(p_company_id, p_platform, v_from, v_count, v_bytes, v_without_archived) m
         where m.session_id = v_session_id and m.thread_id = v_thread_id);
     end if;
   exception when sqlstate 'TK001' then

@@ -10,8 +10,6 @@ language plpgsql as $$
 #variable_conflict use_column
 declare
   v_user_id text;
-  v_message public.chat_messages;
-  v_bytes integer := 0;
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
   select s.user_id into v_user_id from public.chat_sessions s
@@ -25,14 +23,14 @@ begin
     perform turnkeep.audit_other(p_company_id, p_platform, p_caller, 'messages.read', v_user_id, p_session_id);
   end if;
   return query select 'session', jsonb_build_object('id', p_session_id);
-  for v_message in
+  return query
     with has_left as materialized (
       select exists (
         select 1 from public.archive_segments c
         where c.company_id = p_company_id and c.platform = p_platform and c.session_id = p_session_id and c.state = 'live'
       ) as any
     ), unsaved as (
-      select (turnkeep.unsaved_message(r.record)).* from public.chat_turns t
+      select turnkeep.unsaved_message(r.record) as m from public.chat_turns t
       cross join lateral (values
         (t.question_id, t.question), (t.message_id, case when t.state = 'finished' then t.answer end)
       ) as r (id, record)
@@ -44,7 +42,7 @@ begin
         )
     ), page as (
       select * from (
-        select m.* from public.chat_messages m
+        select m from public.chat_messages m
         where m.company_id = p_company_id and m.platform = p_platform and m.session_id = p_session_id
           and (p_thread_id is null or m.thread_id = p_thread_id) and (not m.is_deleted or (select h.any from has_left h)) and not p_descending
           and (m.sequence_number, m.id) > (coalesce(p_after_sequence, 0), coalesce(p_after_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
@@ -52,31 +50,29 @@ begin
       ) ascending
       union all
       select * from (
-        select m.* from public.chat_messages m
+        select m from public.chat_messages m
         where m.company_id = p_company_id and m.platform = p_platform and m.session_id = p_session_id
           and (p_thread_id is null or m.thread_id = p_thread_id) and (not m.is_deleted or (select h.any from has_left h)) and p_descending
           and (m.sequence_number, m.id) < (coalesce(p_after_sequence, 2147483647), coalesce(p_after_id, '00000000-0000-0000-0000-000000000000'))
         order by m.sequence_number desc, m.id desc limit p_limit
       ) descending
       union all
-      select u.* from unsaved u
+      select u.m from unsaved u
       where case when p_descending
-        then (u.sequence_number, u.id) < (coalesce(p_after_sequence, 2147483647), coalesce(p_after_id, '00000000-0000-0000-0000-000000000000'))
-        else (u.sequence_number, u.id) > (coalesce(p_after_sequence, 0), coalesce(p_after_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff')) end
+        then ((u.m).sequence_number, (u.m).id) < (coalesce(p_after_sequence, 2147483647), coalesce(p_after_id, '00000000-0000-0000-0000-000000000000'))
+        else ((u.m).sequence_number, (u.m).id) > (coalesce(p_after_sequence, 0), coalesce(p_after_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff')) end
+    ), sized as (
+      select p.m, case when (p.m).is_deleted then 0 else octet_length((p.m).content) end as bytes,
+        row_number() over (order by case when p_descending then -(p.m).sequence_number else (p.m).sequence_number end,
+          case when p_descending then null else (p.m).id end, (p.m).id desc) as place
+      from page p
+      order by place limit p_limit
+    ), summed as (
+      select z.*, sum(z.bytes) over (order by z.place) as bytes_so_far from sized z
     )
-    select * from page p
-    order by case when p_descending then -p.sequence_number else p.sequence_number end,
-      case when p_descending then null else p.id end, p.id desc
-    limit p_limit
-  loop
-    if v_message.is_deleted then
-      v_message.content := '';
-      v_message.content_key := null;
-    end if;
-    v_bytes := v_bytes + octet_length(v_message.content);
-    exit when v_bytes > p_bytes and v_bytes > octet_length(v_message.content);
-    return query select 'message', to_jsonb(v_message);
-  end loop;
+    select 'message', case when (s.m).is_deleted then to_jsonb(s.m) || '{"content": "", "content_key": null}' else to_jsonb(s.m) end
+    from summed s where s.bytes_so_far <= p_bytes or s.bytes_so_far = s.bytes
+    order by s.place;
   -- After the messages: what leaves between the two is seen twice, not never.
   return query
     select 'segment', s from turnkeep.segments_from(p_company_id, p_platform, p_session_id, p_descending,

@@ -1,7 +1,24 @@
+-- In the place of a thread's newest answer that the archive cannot give: its link and its position, and nothing of what it
+-- says. The position is known where a row of it is there, because it was deleted; else it is the last one of its segment.
+create or replace function turnkeep.unread_answer(p_left public.archived_threads) returns public.chat_messages
+language sql stable as $$
+  select jsonb_populate_record(null::public.chat_messages, jsonb_build_object(
+    'company_id', p_left.company_id, 'platform', p_left.platform, 'id', p_left.newest_answer_id, 'session_id', p_left.session_id,
+    'thread_id', p_left.thread_id, 'role', 'assistant', 'content', '', 'status', 'complete', 'sources', '[]'::jsonb,
+    'metadata', '{}'::jsonb, 'is_deleted', false, 'parent_message_id', m.parent_message_id,
+    'sequence_number', coalesce(m.sequence_number, c.last_sequence), 'created_at', p_left.newest_answer_at))
+  from public.archived_messages a
+  join public.archive_segments c on c.company_id = a.company_id and c.platform = a.platform and c.session_id = a.session_id
+    and c.id = a.segment_id
+  left join public.chat_messages m on m.company_id = a.company_id and m.platform = a.platform and m.id = a.id
+  where a.company_id = p_left.company_id and a.platform = p_left.platform and a.id = p_left.newest_answer_id
+$$;
+
 -- The newest answer of a thread: what a question follows when it names nothing else. Raises TK001 archived where it has
 -- left, as refuse_archived does, or where one that had left was put back and deleted, and only the archive knows which is
--- the next: {session_id, thread_id, newest_answer_id}.
-create or replace function turnkeep.newest_answer(p_company_id text, p_platform text, p_session_id uuid, p_thread_id text)
+-- the next: {session_id, thread_id, newest_answer_id}. With p_without_archived what stands in its place is returned instead.
+create or replace function turnkeep.newest_answer(p_company_id text, p_platform text, p_session_id uuid, p_thread_id text,
+  p_without_archived boolean)
 returns setof public.chat_messages
 language plpgsql stable as $$
 declare
@@ -16,6 +33,8 @@ begin
   select * into v_recent from public.chat_turns t
   where t.company_id = p_company_id and t.platform = p_platform and t.session_id = p_session_id
     and t.thread_id = p_thread_id and t.state = 'finished'
+    -- Of a long thread all other turns of a day would be looked at.
+    and t.opened_at >= coalesce(v_saved.created_at, '-infinity')
     and not exists (
       select 1 from public.chat_messages m
       where m.company_id = t.company_id and m.platform = t.platform and m.id = t.message_id
@@ -25,12 +44,15 @@ begin
   where t.company_id = p_company_id and t.platform = p_platform and t.session_id = p_session_id and t.thread_id = p_thread_id
     and (v_saved.id is null or (t.newest_answer_at, t.newest_answer_id) > (v_saved.created_at, v_saved.id))
     and (v_recent.message_id is null or t.newest_answer_at > v_recent.opened_at);
-  if found then
+  if found and p_without_archived then
+    return next turnkeep.unread_answer(v_left);
+    return;
+  elsif found then
     perform turnkeep.refuse_archived(p_company_id, p_platform, v_left.newest_answer_id);
     raise exception using errcode = 'TK001', message = 'archived', detail = jsonb_build_object(
       'session_id', p_session_id, 'thread_id', p_thread_id, 'newest_answer_id', v_left.newest_answer_id)::text;
   end if;
-  if v_recent.message_id is not null and (v_saved.id is null or v_recent.opened_at >= v_saved.created_at) then
+  if v_recent.message_id is not null then
     return next turnkeep.unsaved_message(v_recent.answer);
   elsif v_saved.id is not null then
     return next v_saved;
@@ -39,8 +61,9 @@ end $$;
 
 -- Up to p_count messages, newest first, from p_from towards the first question. Deleted and empty ones are passed
 -- over but followed. Stops at p_bytes, since one response of the Data API holds 1 MiB. Raises TK001 archived where one
--- has left.
-create or replace function turnkeep.history(p_company_id text, p_platform text, p_from uuid, p_count integer, p_bytes integer)
+-- has left; with p_without_archived it ends there.
+create or replace function turnkeep.history(p_company_id text, p_platform text, p_from uuid, p_count integer, p_bytes integer,
+  p_without_archived boolean)
 returns setof public.chat_messages
 language plpgsql stable as $$
 declare
@@ -54,7 +77,9 @@ begin
     v_steps := v_steps + 1;
     select * into v_message from turnkeep.find_message(p_company_id, p_platform, v_next);
     if not found then
-      perform turnkeep.refuse_archived(p_company_id, p_platform, v_next);
+      if not p_without_archived then
+        perform turnkeep.refuse_archived(p_company_id, p_platform, v_next);
+      end if;
       exit;
     end if;
     v_next := v_message.parent_message_id;
@@ -82,7 +107,8 @@ end $$;
 --   new session belongs to), owned_by (null, or the only user whose session will do), asker ({user_id, role}, who is
 --   recorded where the session is another user's), caller (whose keys these are), key and body_hash (or null), thread_id, channel, title, message_id, question (a message record without
 --   position), parent_message_id (absent: the newest answer), lease_seconds, history_count, history_bytes, spending (as
---   turnkeep.reserve_tokens takes it; absent: no budget is asked).
+--   turnkeep.reserve_tokens takes it; absent: no budget is asked), without_archived (of what is before the question only
+--   what is here; a parent that the client names has to be here all the same).
 create or replace function turnkeep.open_turn(p_company_id text, p_platform text, p_request jsonb)
 returns table (kind text, body jsonb)
 language plpgsql as $$
@@ -93,6 +119,7 @@ declare
   v_message_id uuid := (p_request ->> 'message_id')::uuid;
   v_question jsonb := p_request -> 'question';
   v_parent_id uuid := (p_request ->> 'parent_message_id')::uuid;
+  v_without_archived boolean := coalesce((p_request ->> 'without_archived')::boolean, false);
   v_claim public.idempotency_keys;
   v_session public.chat_sessions;
   v_parent public.chat_messages;
@@ -164,7 +191,7 @@ begin
     end if;
 
     if not p_request ? 'parent_message_id' then
-      select * into v_parent from turnkeep.newest_answer(p_company_id, p_platform, v_session_id, v_thread_id);
+      select * into v_parent from turnkeep.newest_answer(p_company_id, p_platform, v_session_id, v_thread_id, v_without_archived);
     elsif v_parent_id is not null then
       select * into v_parent from turnkeep.find_message(p_company_id, p_platform, v_parent_id);
       if not found then
@@ -194,7 +221,7 @@ begin
     v_settings := turnkeep.settings_of(p_company_id, p_platform);
     v_history := array(select m from turnkeep.history(p_company_id, p_platform, v_parent.id,
       coalesce((v_settings ->> 'historyMessages')::integer, (p_request ->> 'history_count')::integer),
-      (p_request ->> 'history_bytes')::integer) m);
+      (p_request ->> 'history_bytes')::integer, v_without_archived) m);
     perform turnkeep.reserve_tokens(p_company_id, p_platform, v_message_id, (v_question ->> 'token_count')::bigint, v_history,
       v_settings, p_request -> 'spending');
   exception when sqlstate 'TK001' then

@@ -1,6 +1,6 @@
 -- Opens a turn for a question that is there already: a new answer beside the others. Rows as from open_turn ('turn',
 -- 'settings', 'history', 'lapsed', 'archived', 'refused'). p_request: target (the question, or one of its answers), message_id (of
--- the new answer), owned_by, asker, lease_seconds, history_count, history_bytes, spending.
+-- the new answer), owned_by, asker, lease_seconds, history_count, history_bytes, spending, without_archived.
 create or replace function turnkeep.reopen_turn(p_company_id text, p_platform text, p_request jsonb)
 returns table (kind text, body jsonb)
 language plpgsql as $$
@@ -72,7 +72,7 @@ begin
     v_settings := turnkeep.settings_of(p_company_id, p_platform);
     v_history := array(select m from turnkeep.history(p_company_id, p_platform, v_question.parent_message_id,
       coalesce((v_settings ->> 'historyMessages')::integer, (p_request ->> 'history_count')::integer),
-      (p_request ->> 'history_bytes')::integer) m);
+      (p_request ->> 'history_bytes')::integer, coalesce((p_request ->> 'without_archived')::boolean, false)) m);
     perform turnkeep.reserve_tokens(p_company_id, p_platform, v_message_id, v_question.token_count, v_history, v_settings,
       p_request -> 'spending');
   exception when sqlstate 'TK001' then

@@ -91,24 +91,111 @@ begin
     select e.id, 'erased' from unnest(v_erased) e (id);
 end $$;
 
--- Tells Postgres of an object that it does not know, since it was restored from before that was written: so that an erasure
--- finds it, and a run removes it, for all that it holds are rows again. Of one that it knows nothing is changed. p_segments:
--- as record_segments takes them.
+-- Of some messages, a JSON array of ids, those that have left for another object than p_key: the segments with their newest
+-- copies, each {message_ids, …} as segment_place says it. What is in p_key may be older.
+create or replace function turnkeep.copies_elsewhere(p_company_id text, p_platform text, p_key text, p_ids jsonb)
+returns table (body jsonb)
+language plpgsql stable as $$
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  return query
+    select turnkeep.segment_place(c) || jsonb_build_object('message_ids', jsonb_agg(a.id))
+    from public.archived_messages a
+    join public.archive_segments c on c.company_id = p_company_id and c.platform = p_platform and c.session_id = a.session_id
+      and c.id = a.segment_id
+    where a.company_id = p_company_id and a.platform = p_platform and a.id = any (turnkeep.texts_of(p_ids)::uuid[])
+      and c.object_key <> p_key
+      and not exists (
+        select 1 from public.chat_messages m where m.company_id = p_company_id and m.platform = p_platform and m.id = a.id
+      )
+    group by c.company_id, c.platform, c.session_id, c.id;
+end $$;
+
+-- Tells Postgres of an object that it does not know, since it was restored from before that was written. All messages of it
+-- are rows by now, so it stands as if they had left and come back: nobody removes it, an erasure finds it, and what leaves
+-- again leaves into another one. Of one that it knows nothing is changed. p_segments: as record_segments takes them, each with
+-- its message_ids. Where p_object says has_erased, some of it must not be read again: a run removes it, like any other that
+-- nothing depends on. False: the object is being written, or removed.
 create or replace function turnkeep.adopt_archive_object(p_company_id text, p_platform text, p_key text, p_object jsonb, p_segments jsonb)
 returns boolean
 language plpgsql as $$
+declare
+  v_has_erased boolean := coalesce((p_object ->> 'has_erased')::boolean, false);
+  v_written_at timestamptz := (p_object ->> 'written_at')::timestamptz;
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
-  insert into public.archive_objects (company_id, platform, key, state, messages, segments, bytes, sha256, schema_version, completed_at)
-  select p_company_id, p_platform, p_key, 'complete', r.messages, r.segments, r.bytes, r.sha256, r.schema_version, now()
+  insert into public.archive_objects (company_id, platform, key, state, messages, segments, bytes, sha256, schema_version,
+    created_at, completed_at)
+  select p_company_id, p_platform, p_key, 'complete', r.messages, r.segments, r.bytes, r.sha256, r.schema_version,
+    case when v_has_erased then now() else v_written_at end, now()
   from jsonb_populate_record(null::public.archive_objects, p_object) r
   on conflict do nothing;
-  return turnkeep.record_segments(p_company_id, p_platform, p_key, (
-    select coalesce(jsonb_agg(s.value), '[]') from jsonb_array_elements(p_segments) s
-    where not exists (
-      select 1 from public.archive_segments c
-      where c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_key
-        and c.byte_offset = (s.value ->> 'byte_offset')::bigint
-    )
-  ));
+  perform 1 from public.archive_objects o
+  where o.company_id = p_company_id and o.platform = p_platform and o.key = p_key and o.state = 'complete' for update;
+  if not found then
+    return false;
+  end if;
+  insert into public.archive_segments (company_id, platform, session_id, id, object_key, byte_offset, byte_length, text_bytes,
+    messages, first_sequence, last_sequence, sha256, state, created_at)
+  select p_company_id, p_platform, r.session_id, r.id, p_key, r.byte_offset, r.byte_length, r.text_bytes, r.messages,
+    r.first_sequence, r.last_sequence, r.sha256, case when v_has_erased then 'copied' else 'live' end, v_written_at
+  from jsonb_populate_recordset(null::public.archive_segments, p_segments) r
+  where not exists (
+    select 1 from public.archive_segments c
+    where c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_key and c.byte_offset = r.byte_offset
+  )
+  on conflict do nothing;
+  -- So that retention keeps a row that was deleted for as long as it has to hide its copy.
+  insert into public.archived_messages (company_id, platform, id, segment_id, session_id)
+  select p_company_id, p_platform, i.id::uuid, c.id, c.session_id
+  from jsonb_to_recordset(p_segments) as r (id uuid, session_id uuid, message_ids jsonb)
+  join public.archive_segments c on c.company_id = p_company_id and c.platform = p_platform and c.session_id = r.session_id
+    and c.id = r.id and c.state = 'live'
+  cross join lateral jsonb_array_elements_text(r.message_ids) i (id)
+  on conflict do nothing;
+  return true;
+end $$;
+
+-- Objects of the archive that conversations are read from, by their keys, after the one that is given.
+create or replace function turnkeep.read_objects(p_company_id text, p_platform text, p_after text, p_limit integer)
+returns table (key text)
+language plpgsql stable as $$
+#variable_conflict use_column
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  return query
+    select o.key from public.archive_objects o
+    where o.company_id = p_company_id and o.platform = p_platform and o.state = 'complete' and o.key > p_after
+    order by o.key limit p_limit;
+end $$;
+
+-- An object that is not in the bucket any more, since it was written again after what was restored. What of it is rows by now
+-- is read from them alone. Returns how many of its messages are not, and stay counted on.
+create or replace function turnkeep.forget_lost_object(p_company_id text, p_platform text, p_key text) returns bigint
+language plpgsql as $$
+declare
+  v_lost bigint;
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  delete from public.archived_messages a using public.archive_segments c
+  where a.company_id = p_company_id and a.platform = p_platform and a.session_id = c.session_id and a.segment_id = c.id
+    and c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_key
+    and exists (
+      select 1 from public.chat_messages m where m.company_id = p_company_id and m.platform = p_platform and m.id = a.id
+    );
+  delete from public.archive_segments c
+  where c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_key and not exists (
+    select 1 from public.archived_messages a
+    where a.company_id = p_company_id and a.platform = p_platform and a.session_id = c.session_id and a.segment_id = c.id
+  );
+  delete from public.archive_objects o
+  where o.company_id = p_company_id and o.platform = p_platform and o.key = p_key and not exists (
+    select 1 from public.archive_segments c
+    where c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_key
+  );
+  select count(*) into v_lost from public.archived_messages a
+  join public.archive_segments c on c.company_id = p_company_id and c.platform = p_platform and c.session_id = a.session_id
+    and c.id = a.segment_id and c.object_key = p_key
+  where a.company_id = p_company_id and a.platform = p_platform;
+  return v_lost;
 end $$;

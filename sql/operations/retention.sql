@@ -231,8 +231,8 @@ begin
   return v_all + v_rows;
 end $$;
 
--- Lines of the audit log that are older than a year, and tombstones that nothing can come up against any more: a queue keeps
--- a message for 14 days. p_limit of each at most.
+-- Lines of the audit log that are older than a year, tombstones that nothing can come up against any more (a queue keeps a
+-- message for 14 days), and counts of rate limits that count no more. p_limit of each at most.
 create or replace function turnkeep.remove_expired(p_company_id text, p_platform text, p_limit integer)
 returns table (audit_lines integer, tombstones integer)
 language plpgsql as $$
@@ -258,6 +258,13 @@ begin
   );
   get diagnostics tombstones = row_count;
   delete from public.erasures e where e.company_id = p_company_id and e.platform = p_platform and e.cutoff < v_before;
+  -- New keys remove old ones; where none come, the names of users would stand there for ever.
+  delete from public.rate_limits r
+  where r.company_id = p_company_id and r.platform = p_platform and (r.kind, r.key) in (
+    select o.kind, o.key from public.rate_limits o
+    where o.company_id = p_company_id and o.platform = p_platform and o.kept_until < now() order by o.kept_until limit p_limit
+    for update skip locked
+  );
   return next;
 end $$;
 

@@ -32,7 +32,8 @@ begin
 end $$;
 
 -- Sessions of p_owner (null: of everybody in the tenant, which is for agents and admins), newest activity first, after
--- the place (p_before_active, p_before_id) when that is given.
+-- the place (p_before_active, p_before_id) when that is given. p_caller may have a pseudonym: what stands under it is the
+-- caller's again before the list begins.
 create or replace function turnkeep.list_sessions(p_company_id text, p_platform text, p_caller jsonb, p_owner text, p_active boolean,
   p_before_active timestamptz, p_before_id uuid, p_limit integer)
 returns setof public.chat_sessions
@@ -43,6 +44,9 @@ begin
     return;
   end if;
   perform turnkeep.audit_other(p_company_id, p_platform, p_caller, 'sessions.listed', p_owner);
+  if p_caller ->> 'pseudonym' is not null and p_before_id is null then
+    perform turnkeep.reclaim_sessions(p_company_id, p_platform, p_caller ->> 'user_id', p_caller ->> 'pseudonym', 1000);
+  end if;
   return query
     select s.* from public.chat_sessions s
     where s.company_id = p_company_id and s.platform = p_platform and s.deleted_at is null
@@ -99,4 +103,23 @@ begin
     deleted_at = case when p_purge then now() end
   where s.company_id = p_company_id and s.platform = p_platform and s.id = p_id;
   return true;
+end $$;
+
+-- Sessions that stand under what stood for a user's id after a year (retention.sql) are the user's again, the newest p_limit
+-- of them. Returns how many.
+create or replace function turnkeep.reclaim_sessions(p_company_id text, p_platform text, p_user_id text, p_pseudonym text, p_limit integer)
+returns integer
+language plpgsql as $$
+declare
+  v_count integer;
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  update public.chat_sessions s set user_id = p_user_id
+  where s.company_id = p_company_id and s.platform = p_platform and s.id in (
+    select c.id from public.chat_sessions c
+    where c.company_id = p_company_id and c.platform = p_platform and c.user_id = p_pseudonym and c.deleted_at is null
+    order by c.last_active_at desc, c.id desc limit p_limit for update
+  );
+  get diagnostics v_count = row_count;
+  return v_count;
 end $$;

@@ -1,20 +1,8 @@
 -- What was used, by user, day and model: written by what makes an answer a row, once, and read for GET /api/usage.
 
--- What an answer used.
-create or replace function turnkeep.usage_of(p_answer public.chat_messages, p_user_id text) returns jsonb
-language sql immutable as $$
-  select jsonb_build_object(
-    'user_id', p_user_id, 'day', (p_answer.created_at at time zone 'UTC')::date, 'model', coalesce(p_answer.model, ''),
-    'prompt_tokens', coalesce(turnkeep.count_in(p_answer.metadata, 'promptTokens'), 0),
-    'completion_tokens', coalesce(p_answer.token_count, 0),
-    -- A text that stands elsewhere has its length beside it.
-    'answer_characters', coalesce(turnkeep.count_in(p_answer.metadata, 'characters'), length(p_answer.content)),
-    'response_ms', p_answer.response_time_ms)
-$$;
-
--- Counts answers [as usage_of has them, …], for their users and for all users of the tenant together. Call it last: every
--- save of a tenant waits for the tenant's row, which is therefore locked after all others.
-create or replace function turnkeep.add_usage(p_company_id text, p_platform text, p_answers jsonb) returns void
+-- Counts what answers used, for their users and for all users of the tenant together. Call it last: every save of a tenant
+-- waits for the tenant's row, which is therefore locked after all others.
+create or replace function turnkeep.add_usage(p_company_id text, p_platform text, p_answers turnkeep.message_record[]) returns void
 language plpgsql as $$
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
@@ -22,8 +10,13 @@ begin
     answer_characters, response_ms, responses)
   select p_company_id, p_platform, coalesce(a.user_id, '') as owner, a.day, a.model, count(*), sum(a.prompt_tokens), sum(a.completion_tokens),
     sum(a.answer_characters), coalesce(sum(a.response_ms), 0), count(a.response_ms)
-  from jsonb_to_recordset(p_answers) as a (user_id text, day date, model text, prompt_tokens bigint, completion_tokens bigint,
-    answer_characters bigint, response_ms bigint)
+  from (
+    select r.user_id, (r.created_at at time zone 'UTC')::date as day, coalesce(r.model, '') as model,
+      coalesce(turnkeep.count_in(r.metadata, 'promptTokens'), 0) as prompt_tokens, coalesce(r.token_count, 0) as completion_tokens,
+      -- A text that stands elsewhere has its length beside it.
+      coalesce(turnkeep.count_in(r.metadata, 'characters'), length(r.content)) as answer_characters, r.response_time_ms as response_ms
+    from unnest(p_answers) r
+  ) a
   group by grouping sets ((a.user_id, a.day, a.model), (a.day, a.model))
   order by grouping(a.user_id), owner, a.day, a.model
   on conflict (company_id, platform, user_id, day, model) do update

@@ -120,8 +120,8 @@ begin
 end $$;
 
 -- What there is of a user, at a glance: kind 'counts' {sessions, messages}; 'job' with the newest export and the newest
--- erasure. No row: not for this caller.
-create or replace function turnkeep.read_user(p_company_id text, p_platform text, p_caller jsonb, p_user_id text)
+-- erasure. p_user_ids as in request_erasure. No row: not for this caller.
+create or replace function turnkeep.read_user(p_company_id text, p_platform text, p_caller jsonb, p_user_id text, p_user_ids jsonb)
 returns table (kind text, body jsonb)
 language plpgsql as $$
 #variable_conflict use_column
@@ -133,7 +133,8 @@ begin
   perform turnkeep.audit_other(p_company_id, p_platform, p_caller, 'user.read', p_user_id);
   return query
     select 'counts', jsonb_build_object('sessions', count(*), 'messages', coalesce(sum(s.message_count), 0)) from public.chat_sessions s
-    where s.company_id = p_company_id and s.platform = p_platform and s.user_id = p_user_id and s.deleted_at is null;
+    where s.company_id = p_company_id and s.platform = p_platform and s.user_id = any (turnkeep.texts_of(p_user_ids))
+      and s.deleted_at is null;
   return query
     select 'job', to_jsonb(j) from (
       select distinct on (j.kind) j.* from public.user_jobs j

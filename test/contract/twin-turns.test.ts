@@ -47,7 +47,7 @@ describeWithRedis('a turn of phase 2', () => {
     connections.push(connection)
     const source = openSessionSource(database.app, {
       save: async (records) => {
-        await database.app.call('save_messages', [{ jsonb: [...records] }])
+        await database.app.call('save_records', [{ jsonb: [...records] }])
       },
     })
     return openTogether({

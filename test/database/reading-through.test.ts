@@ -1,7 +1,9 @@
 /** Reading a session of which a part, or all, is in the archive. */
 import { randomUUID } from 'node:crypto'
+import { gzipSync } from 'node:zlib'
 import { v7 as uuidv7 } from 'uuid'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { sha256Of } from '../../lambdas/ageing/segments.ts'
 import { stowText } from '../../lambdas/messages/large-text.ts'
 import {
   deleteMessage,
@@ -230,6 +232,84 @@ onBothEngines('reading through the archive', (engine) => {
     expect(await touched({ limit: 3, after: 31, order: 'desc' })).toEqual([[30, 29, 28], 1])
     expect(await touched({ limit: 3, after: 35 })).toEqual([[36, 37, 38], 0])
     expect(await touched({ limit: 100 })).toEqual([all.map((message) => message.sequence_number), 3])
+  })
+
+  /** As many segments as messages, of which a thread has so few that nearly all of them are in its way. */
+  async function inManySegments(length: number, inThread: readonly number[]): Promise<string> {
+    const sessionId = uuidv7()
+    const all = old(length, 80, { session_id: sessionId }).map((message) =>
+      inThread.includes(message.sequence_number) ? { ...message, thread_id: 'rare' } : message,
+    )
+    await archive.save(all)
+    const object_key = `archive/${encodeURIComponent(company)}/web/2026/01/01/${uuidv7()}.jsonl.gz`
+    // As runs would leave them that each found one message.
+    const lines = await sql<{ line: string; id: string; sequence_number: number }>(
+      `select m.id, m.sequence_number, (to_jsonb(m) || '{"user": "anon"}')::text as line from chat_messages m
+       where company_id = '${company}' order by sequence_number, id`,
+    )
+    const members = lines.map(({ line, ...message }) => ({
+      ...message,
+      text: `${line}\n`,
+      bytes: gzipSync(`${line}\n`),
+    }))
+    const upload = archive.bucket.upload(object_key, {
+      contentType: 'application/gzip',
+      onBegun: async () => undefined,
+    })
+    for (const { bytes } of members) await upload.write(bytes)
+    await upload.close()
+    let offset = 0
+    for (const { id, sequence_number, text, bytes } of members) {
+      const segment = uuidv7()
+      await sql(`insert into archive_segments (company_id, platform, session_id, id, object_key, byte_offset, byte_length, text_bytes,
+          messages, first_sequence, last_sequence, sha256, state)
+        values ('${company}', 'web', '${sessionId}', '${segment}', '${object_key}', ${offset}, ${bytes.length},
+          ${Buffer.byteLength(text)}, 1, ${sequence_number}, ${sequence_number}, '${sha256Of(Buffer.from(text))}', 'live')`)
+      await sql(`insert into archived_messages (company_id, platform, id, segment_id, session_id)
+        values ('${company}', 'web', '${id}', '${segment}', '${sessionId}')`)
+      offset += bytes.length
+    }
+    await sql(`delete from chat_messages where company_id = '${company}'`)
+    return sessionId
+  }
+
+  test('a page reads so many segments and no more, and says where to go on', async () => {
+    const sessionId = await inManySegments(130, [3, 64, 65, 120])
+    for (const order of ['asc', 'desc'] as const)
+      for (const [query, expected] of [
+        [{ limit: 50, threadId: 'rare' }, [3, 64, 65, 120]],
+        [{ limit: 1, threadId: 'rare' }, [3, 64, 65, 120]],
+        [{ limit: 100, threadId: 'nobody wrote' }, []],
+        [{ limit: 100 }, Array.from({ length: 130 }, (_, index) => index + 1)],
+      ] as const) {
+        const found: number[] = []
+        let after: number | undefined
+        let pages = 0
+        for (;;) {
+          forget()
+          const one = await page(sessionId, { ...query, order, ...(after !== undefined && { after }) })
+          expect(reads).toBeLessThanOrEqual(20)
+          expect(one.items.length).toBeLessThanOrEqual(query.limit)
+          found.push(...one.items.map(({ sequenceNumber }) => sequenceNumber))
+          pages += 1
+          if (one.nextAfter === null) break
+          if (after !== undefined) expect(Math.sign(one.nextAfter - after)).toBe(order === 'asc' ? 1 : -1)
+          after = one.nextAfter
+        }
+        expect(found).toEqual(order === 'asc' ? expected : [...expected].reverse())
+        expect(pages).toBeLessThan(12)
+      }
+  })
+
+  test('a page goes on where more segments than that begin at one place', async () => {
+    const sessionId = await inManySegments(40, [])
+    await sql(
+      `update archive_segments set first_sequence = 1, last_sequence = 40 where company_id = '${company}'`,
+    )
+    for (const order of ['asc', 'desc'] as const) {
+      const { items, nextAfter } = await page(sessionId, { limit: 100, order })
+      expect([items.length, nextAfter]).toEqual([40, null])
+    }
   })
 
   test('what is of another user, or of another tenant, is not found', async () => {

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { pseudonymOf } from '../../lambdas/ageing/pseudonym.ts'
 import { retain } from '../../lambdas/ageing/retention.ts'
 import { stowText } from '../../lambdas/messages/large-text.ts'
+import type { Metric } from '../../lambdas/protocol.ts'
 import { oldConversation, PSEUDONYM_KEY, startTestArchive, type TestArchive } from '../harness/archive.ts'
 import { onBothEngines } from '../harness/database.ts'
 import { record } from '../harness/records.ts'
@@ -14,6 +15,7 @@ const PLENTY = () => 900_000
 onBothEngines('retention', (engine) => {
   let archive: TestArchive
   let count = 0
+  let counted: Metric[] = []
   beforeAll(async () => {
     archive = await startTestArchive(engine, 'retention')
   })
@@ -22,6 +24,7 @@ onBothEngines('retention', (engine) => {
   /** Each test has a company of its own. */
   const company = () => {
     count += 1
+    counted = []
     return { companyId: `company ${count}`, platform: 'web' }
   }
   type Company = ReturnType<typeof company>
@@ -29,7 +32,12 @@ onBothEngines('retention', (engine) => {
     archive.database.inTenant<Row>(companyId, sql)
   const run = (tenant: Company, timeLeft = PLENTY) =>
     retain(
-      { database: archive.database.app, bucket: archive.bucket, pseudonymKey: async () => PSEUDONYM_KEY },
+      {
+        database: archive.database.app,
+        bucket: archive.bucket,
+        pseudonymKey: async () => PSEUDONYM_KEY,
+        count: (metric) => void counted.push(metric),
+      },
       tenant,
       timeLeft,
     )
@@ -130,6 +138,36 @@ onBothEngines('retention', (engine) => {
       expect(keys).toEqual([])
   })
 
+  test('passes over what of the archive cannot be read, counts it, and does the rest', async () => {
+    const tenant = company()
+    const read = async () => (await archive.segments(tenant.companyId)).map(({ object_key }) => object_key)
+    const [purged] = await saved(tenant, 2, 400)
+    await archive.run(tenant.companyId)
+    await saved(tenant, 2, 400)
+    await archive.run(tenant.companyId)
+    const keys = await read()
+    expect(keys).toHaveLength(2)
+    for (const key of keys) await archive.bucket.put(key, 'altered')
+    // One holds a session that is purged; the other is older than the tenant keeps anything.
+    await rows(
+      tenant,
+      `update chat_sessions set deleted_at = now() - interval '40 days' where id = '${purged?.session_id}'`,
+    )
+    await rows(tenant, `update archive_objects set created_at = now() - interval '40 days'`)
+    await keep(tenant, 39)
+    await aged(tenant, (await saved(tenant, 1, 1))[0]?.session_id, 1)
+    await rows(
+      tenant,
+      `insert into audit_log (company_id, platform, at, actor_id, actor_role, action)
+       values ('${tenant.companyId}', 'web', now() - interval '400 days', 'a', 'admin', 'old')`,
+    )
+    expect(await run(tenant)).toMatchObject({ isFinished: true, auditLines: 1 })
+    expect(counted).toEqual(['ArchiveUnreadable', 'ArchiveUnreadable'])
+    expect(await read()).toEqual(keys)
+    // And other tenants' runs do not end because of it.
+    expect(await archive.run(tenant.companyId)).toMatchObject({ failed: 0 })
+  })
+
   test('puts a hash in the place of a user who was not here for a year, and of nobody else', async () => {
     const tenant = company()
     const [old] = await saved(tenant, 2, 400, 'long ago')
@@ -168,6 +206,21 @@ onBothEngines('retention', (engine) => {
       { action: 'after 364' },
       { action: 'after 1' },
     ])
+  })
+
+  test('removes the names of users from counts that count no more, and leaves those that do', async () => {
+    const tenant = company()
+    for (const [key, until] of [
+      ['gone', '-1 second'],
+      ['here', '1 minute'],
+    ])
+      await rows(
+        tenant,
+        `insert into rate_limits (company_id, platform, kind, key, kept_until)
+         values ('${tenant.companyId}', 'web', 'user', '${key}', now() + interval '${until}')`,
+      )
+    await run(tenant)
+    expect(await rows(tenant, 'select key from rate_limits')).toEqual([{ key: 'here' }])
   })
 
   test('stops where its time runs out, and the next run does the rest', async () => {

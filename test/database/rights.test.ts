@@ -66,9 +66,8 @@ onBothEngines('the rights of users', (engine) => {
     const after = record({ user_id: 'u1', created_at: at(HOUR_MS) })
     expect(await save(before, other, after)).toMatchObject([{ id: before.id, session_id: before.session_id }])
     expect([await stored(before), await stored(other), await stored(after)]).toEqual([0, 1, 1])
-    // And again, alone, and by what older functions call.
+    // And again, alone.
     expect(await save(before)).toMatchObject([{ id: before.id }])
-    expect(await database.app.call('save_messages', [{ jsonb: [before] }])).toEqual([{ save_messages: 1 }])
     expect(await stored(before)).toBe(0)
   })
 

@@ -51,7 +51,7 @@ onBothEngines('a tenant', (engine) => {
       { 'double precision': 60 },
       { jsonb: [{ first: 0, events: [{ type: 'token', content: 'secret' }] }] },
     ])
-    await database.app.call('save_messages', [{ jsonb: [question, answer] }])
+    await database.app.call('save_records', [{ jsonb: [question, answer] }])
     await openPostgresLimiter(database.app).admit(checksOf(ACME))
     await database.app.callFor(ACME, 'change_tenant', [
       ADMIN,
@@ -69,7 +69,7 @@ onBothEngines('a tenant', (engine) => {
     ])
       await database.inTenant('acme', `insert into ${insert}`)
     await database.app.callFor(ACME, 'request_export', [ADMIN, { text: 'u1' }, { uuid: exportId }])
-    await database.app.call('save_messages', [{ jsonb: [gone] }])
+    await database.app.call('save_records', [{ jsonb: [gone] }])
     await database.app.callFor(ACME, 'request_erasure', [
       ADMIN,
       { text: 'gone' },
@@ -135,7 +135,15 @@ onBothEngines('a tenant', (engine) => {
     adopt_archive_object: () => ({
       args: [
         { text: 'archive/secret' },
-        { jsonb: { schema_version: 1, messages: 0, segments: 0, bytes: 0 } },
+        {
+          jsonb: {
+            schema_version: 1,
+            messages: 0,
+            segments: 0,
+            bytes: 0,
+            written_at: new Date().toISOString(),
+          },
+        },
         { jsonb: [] },
       ],
       gets: [{ adopt_archive_object: true }],
@@ -203,8 +211,12 @@ onBothEngines('a tenant', (engine) => {
     }),
     object_segments: () => ({ args: [{ text: 'archive/a' }, { integer: 0 }, { integer: 9 }], gets: [] }),
     read_user: () => ({
-      args: [{ jsonb: { user_id: 'u1', role: 'user' } }, { text: 'u1' }],
+      args: [{ jsonb: { user_id: 'u1', role: 'user' } }, { text: 'u1' }, { jsonb: ['u1'] }],
       gets: [{ kind: 'counts', body: '{"messages": 0, "sessions": 0}' }],
+    }),
+    reclaim_sessions: () => ({
+      args: [{ text: 'stranger' }, { text: 'u1' }, { integer: 9 }],
+      gets: [{ reclaim_sessions: 0 }],
     }),
     drop_overdue_object: () => ({ args: [{ text: 'archive/a' }], gets: [{ drop_overdue_object: 0 }] }),
     hide_users: () => ({
@@ -319,6 +331,9 @@ onBothEngines('a tenant', (engine) => {
       ],
       gets: [{ kind: 'refused', body: expect.stringContaining('not_found') }],
     }),
+    read_objects: () => ({ args: [{ text: '' }, { integer: 9 }], gets: [] }),
+    forget_lost_object: () => ({ args: [{ text: 'archive/a' }], gets: [{ forget_lost_object: 0 }] }),
+    copies_elsewhere: () => ({ args: [{ text: 'archive/a' }, { jsonb: [running] }], gets: [] }),
     restore_messages: () => ({ args: [{ text: '[]' }], gets: [] }),
     read_reply: () => ({
       args: [{ text: null }, { uuid: running }, { integer: -1 }, { integer: 100_000 }],
@@ -416,7 +431,6 @@ onBothEngines('a tenant', (engine) => {
     'request_export',
     'reserve_tokens',
     'retention_times',
-    'save_messages',
     'save_records',
     'seconds_until',
     'segment_place',
@@ -429,11 +443,10 @@ onBothEngines('a tenant', (engine) => {
     'tokens_of_answer',
     'touched_message',
     'unfinished_turns',
+    'unread_answer',
     'unsaved_message',
-    'usage_of',
     'version_rank',
     'with_own_limits',
-    'without_erased',
   ]
 
   test('has an attempt for every operation', async () => {
@@ -551,7 +564,7 @@ onBothEngines('a tenant', (engine) => {
   test('cannot save over another’s message, and an id of its own may be the same', async () => {
     const before = await everything()
     const mine = record({ id: answer.id, company_id: 'other', content: 'mine' })
-    await database.app.call('save_messages', [{ jsonb: [mine] }])
+    await database.app.call('save_records', [{ jsonb: [mine] }])
     expect(await everything()).toEqual(before)
   })
 

@@ -10,7 +10,13 @@ import {
   listMessages,
   type MessageServices,
 } from '../../lambdas/messages/messages.ts'
-import type { Admission, Caller, MessageRecord, Metric } from '../../lambdas/protocol.ts'
+import {
+  type Admission,
+  type Caller,
+  CodedError,
+  type MessageRecord,
+  type Metric,
+} from '../../lambdas/protocol.ts'
 import type { Archived, HotStore, OpenedTurn, TurnRequest } from '../../lambdas/services/hot-store.ts'
 import { openPostgresHotStore } from '../../lambdas/services/postgres-hot-store.ts'
 import { openSessionSource } from '../../lambdas/services/postgres-session-source.ts'
@@ -432,5 +438,106 @@ onBothEngines('what has left for the archive', (engine) => {
     expect(counted).toEqual(['ArchiveUnreadable'])
     const root = await open(ask({ sessionId: sessionOf(messages), parentMessageId: null }))
     expect(root.question.sequence_number).toBe(1)
+  })
+
+  /** As an answer asks for it: what cannot be read is left out. */
+  const openWithout = (request: TurnRequest) =>
+    opened(
+      thawing(
+        services,
+        tenant(),
+        () => store.openTurn(request),
+        () => store.openTurn({ ...request, withoutArchived: true }),
+      ),
+    )
+  const damage = async (index = 0): Promise<void> => {
+    const segment = (await archive.segments(company)).at(index)
+    await archive.bucket.put(segment?.object_key ?? '', 'damaged')
+  }
+
+  test('that cannot be read is left out, and the question follows it all the same', async () => {
+    const messages = await gone(8)
+    await damage()
+    const request = ask({ sessionId: sessionOf(messages) })
+    const turn = await openWithout(request)
+    expect(turn.history).toEqual([])
+    expect(turn.question).toMatchObject({ sequence_number: 9, parent_message_id: messages[7]?.id })
+    expect(counted).toEqual(['ArchiveUnreadable'])
+    expect(await idsHere()).toEqual([])
+    await archive.save([turn.question, await answered(request, turn, '다시')])
+    const next = await openWithout(ask({ sessionId: sessionOf(messages) }))
+    expect(contents(next)).toEqual([turn.question.content, '다시'])
+    expect(next.question.sequence_number).toBe(11)
+  })
+
+  test('is the history as far as it can be read', async () => {
+    const messages = old(8, 300)
+    await archive.save(messages.slice(0, 5))
+    await run()
+    await archive.save(messages.slice(5))
+    await run()
+    expect(await archive.segments(company)).toHaveLength(2)
+    await damage()
+    const turn = await openWithout(ask({ sessionId: sessionOf(messages) }))
+    expect(turn.history.map(({ id }) => id)).toEqual(messages.slice(5).map(({ id }) => id))
+    expect(turn.question).toMatchObject({ sequence_number: 9, parent_message_id: messages[7]?.id })
+    // It is asked for again by each question that it would belong to.
+    await sql(`delete from chat_turns where company_id = '${company}'`)
+    expect((await openWithout(ask({ sessionId: sessionOf(messages) }))).history).toHaveLength(3)
+    expect(counted).toEqual(['ArchiveUnreadable', 'ArchiveUnreadable'])
+  })
+
+  test('that a client names has to be readable, and so has what is answered again', async () => {
+    const messages = await gone(6)
+    await damage()
+    const parentMessageId = messages[3]?.id ?? ''
+    const again = { tenant: tenant(), ownedBy: 'u1', target: messages[5]?.id ?? '', messageId: uuidv7() }
+    for (const attempt of [
+      () => openWithout(ask({ sessionId: sessionOf(messages), parentMessageId })),
+      () =>
+        thawing(
+          services,
+          tenant(),
+          () => store.reopenTurn(again),
+          () => store.reopenTurn({ ...again, withoutArchived: true }),
+        ),
+    ])
+      expect(await refused(attempt())).toMatchObject({ code: 'unavailable' })
+    expect(await sql(`select 1 as one from chat_turns where company_id = '${company}'`)).toEqual([])
+  })
+
+  test('and that is merely out of reach refuses the turn', async () => {
+    const messages = await gone(4)
+    const away: ThawServices = {
+      ...services,
+      bucket: { getRange: () => Promise.reject(new CodedError('unavailable', 'The bucket is away.')) },
+    }
+    const request = ask({ sessionId: sessionOf(messages) })
+    const attempt = thawing(
+      away,
+      tenant(),
+      () => store.openTurn(request),
+      () => store.openTurn({ ...request, withoutArchived: true }),
+    )
+    expect(await refused(attempt)).toMatchObject({ code: 'unavailable' })
+    expect(counted).toEqual([])
+  })
+
+  test('of which the newest answer is deleted, and the rest cannot be read, is followed at its place', async () => {
+    const messages = await gone(6)
+    await deleteMessage(services, caller(), messages[5]?.id ?? '')
+    await damage()
+    const request = ask({ sessionId: sessionOf(messages) })
+    const turn = await openWithout(request)
+    expect(turn.question).toMatchObject({ sequence_number: 7, parent_message_id: messages[5]?.id })
+    expect(turn.history).toEqual([])
+    await sql(`delete from chat_turns where company_id = '${company}'`)
+    const source = openSessionSource(archive.database.app, { save: async () => undefined })
+    const wanted = { ...request, from: null, named: false, make: undefined, count: 20, withoutArchived: true }
+    expect(await source.load(tenant(), wanted)).toMatchObject({
+      outcome: 'loaded',
+      newest: { id: messages[5]?.id },
+      messages: [{ id: messages[5]?.id, content: '', is_deleted: false, sequence_number: 6 }],
+    })
   })
 })

@@ -65,7 +65,7 @@ onBothEngines('usage', (engine: Engine) => {
   })
   afterAll(() => database.close())
 
-  const save = (...records: MessageRecord[]) => database.app.call('save_messages', [{ jsonb: records }])
+  const save = (...records: MessageRecord[]) => database.app.call('save_records', [{ jsonb: records }])
   const daily = (company: string) =>
     database.inTenant<Daily>(
       company,

@@ -132,6 +132,7 @@ export function createFaultProxy(): FaultProxy {
         // The SDK sends to the host that a queue's URL names.
         TURNS_QUEUE_URL: through('TURNS_QUEUE_URL', queue),
         TURNS_DEAD_QUEUE_URL: through('TURNS_DEAD_QUEUE_URL', queue),
+        JOBS_QUEUE_URL: through('JOBS_QUEUE_URL', queue),
         ...(cache.startsWith('redis://') && { VALKEY_URL: await openCache(cache) }),
       }
     },

@@ -4,12 +4,19 @@ import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { gunzipSync } from 'node:zlib'
-import { DeleteObjectCommand, GetObjectCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3'
+import {
+  DeleteObjectCommand,
+  GetObjectCommand,
+  ListObjectsV2Command,
+  PutObjectCommand,
+  S3Client,
+} from '@aws-sdk/client-s3'
 import pg from 'pg'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { ApiClient, Reply } from '../harness/client.ts'
 import { ISOLATED, type Run, runOps } from '../harness/ops.ts'
 import { createDatabase, type PostgresServer, startPostgresServer } from '../harness/postgres-server.ts'
+import { erased } from '../harness/rights.ts'
 import { startTurnkeep, type Turnkeep } from '../harness/turnkeep.ts'
 
 const LARGE = '큰 글 😀 "quoted" \\ '.repeat(4_000)
@@ -209,11 +216,16 @@ test('a database that is gone comes back from a snapshot and the archive, row by
   expect(await rows()).toEqual(before)
   expect(await counts()).toEqual(countsBefore)
 
-  // Users read it, texts in the bucket included; what no snapshot knew belongs to a keyed hash until somebody changes that.
+  // Users read it, texts in the bucket included; what no snapshot knew stands under a keyed hash until its user asks for it.
   const contents = (await user.messages(sessionOf(first))).map(({ content }) => content)
   expect(contents).toContain(LARGE)
   expect(contents).toContain(`${LARGE} 둘`)
-  expect((await user.call('GET', `/api/sessions/${sessionOf(unknown)}/messages`)).status).toBe(404)
+  expect(
+    await turnkeep.rows(`select user_id from chat_sessions where id = '${sessionOf(unknown)}'`),
+  ).toMatchObject([{ user_id: expect.stringMatching(/^anon_/) }])
+  const stranger = turnkeep.as({ userId: 'stranger' })
+  expect((await stranger.call('GET', `/api/sessions/${sessionOf(unknown)}/messages`)).status).toBe(404)
+  expect(await user.messages(sessionOf(unknown))).toHaveLength(2)
   const admin = turnkeep.as({ userId: 'boss', role: 'admin' })
   expect(await admin.messages(sessionOf(unknown))).toHaveLength(2)
   expect(await turnkeep.as({ companyId: 'other', userId: 'u9' }).messages(sessionOf(other))).toHaveLength(2)
@@ -259,6 +271,137 @@ test('what is damaged is named, and the rest comes back', async () => {
   })
   expect(run.out + run.err).not.toContain('망가질')
   expect(await user.messages(sessionOf(whole))).toHaveLength(2)
+}, 60_000)
+
+/** As in a database that was restored from before anything of a tenant left. */
+async function forgetArchive(tenant: typeof ACME): Promise<void> {
+  for (const table of [
+    'archive_objects',
+    'archive_segments',
+    'archived_messages',
+    'archived_threads',
+    'chat_messages',
+    'chat_sessions',
+  ])
+    await turnkeep.rows(`delete from ${table}`, tenant)
+}
+const bucketHolds = async (prefix: string): Promise<string[]> =>
+  (await s3.send(new ListObjectsV2Command({ Bucket: bucket(), Prefix: prefix }))).Contents?.map(
+    ({ Key = '' }) => Key,
+  ) ?? []
+
+test('what was put back stays in the bucket as well: a restore may be begun anew from the same snapshot', async () => {
+  const tenant = { companyId: 'anew', platform: 'web' }
+  const user = turnkeep.as({ companyId: 'anew', userId: 'u1' })
+  const replies = await conversation(user, ['첫 질문', LARGE, '지울 것'])
+  await age(tenant)
+  await runArchiver()
+  const held = await bucketHolds('archive/anew/')
+  expect(held).toHaveLength(2)
+  const contents = async () => (await user.messages(sessionOf(replies))).map(({ content }) => content)
+  const before = await contents()
+  for (let time = 0; time < 2; time += 1) {
+    await forgetArchive(tenant)
+    expect(told(await restore('--tenant', 'anew/web'))).toMatchObject({ failures: [] })
+    expect(await contents()).toEqual(before)
+    // As the archiver finds it a day later, and the day after.
+    for (let run = 0; run < 2; run += 1) {
+      await turnkeep.rows(`update archive_objects set created_at = created_at - interval '1 day'`, tenant)
+      await runArchiver()
+      expect(await turnkeep.rows('select id from chat_messages', tenant)).toEqual([])
+      expect(await bucketHolds('archive/anew/')).toEqual(expect.arrayContaining(held))
+      expect(await contents()).toEqual(before)
+    }
+  }
+  // What is deleted afterwards is not shown again by any of the copies, also when its row has had its time.
+  expect((await user.call('DELETE', `/api/messages/${answerOf(replies[2])}`)).status).toBe(204)
+  await turnkeep.rows(
+    `update chat_messages set deleted_at = now() - interval '40 days' where is_deleted`,
+    tenant,
+  )
+  await runArchiver()
+  expect(await contents()).toEqual(before.slice(0, -1))
+  // And an erasure finds all of them.
+  expect((await erased(user, 'u1')).status).toBe('done')
+  expect(await bucketHolds('archive/anew/')).toEqual([])
+}, 120_000)
+
+test('an object that an erasure has written again since the snapshot is read from what took its place', async () => {
+  const tenant = { companyId: 'rewritten', platform: 'web' }
+  const [stays, leaves] = ['stays', 'leaves'].map((userId) => turnkeep.as({ companyId: 'rewritten', userId }))
+  if (stays === undefined || leaves === undefined) throw new Error('no users')
+  const kept = await conversation(stays, ['남는 것', LARGE])
+  const gone = await conversation(leaves, ['떠나는 것'])
+  await age(tenant)
+  await runArchiver()
+  const before = await stays.messages(sessionOf(kept))
+  // What a snapshot of now knows.
+  const tables = [
+    'archive_objects',
+    'archive_segments',
+    'archived_messages',
+    'archived_threads',
+    'chat_sessions',
+  ]
+  const snapshot = await Promise.all(
+    tables.map(async (table) => {
+      const [row] = await turnkeep.rows<{ rows: string }>(
+        `select json_agg(t)::text as rows from ${table} t`,
+        tenant,
+      )
+      return [table, row?.rows ?? '[]'] as const
+    }),
+  )
+  const erasure = await erased(leaves, 'leaves')
+  expect(erasure.status).toBe('done')
+  await forgetArchive(tenant)
+  for (const table of ['user_jobs', 'erasures', 'erased_sessions'])
+    await turnkeep.rows(`delete from ${table}`, tenant)
+  for (const [table, rows] of snapshot)
+    await turnkeep.rows(
+      `insert into ${table} select * from json_populate_recordset(null::${table}, $json$${rows}$json$)`,
+      tenant,
+    )
+  expect((await stays.call('GET', `/api/sessions/${sessionOf(kept)}/messages`)).status).toBe(503)
+  const first = await restore('--tenant', 'rewritten/web')
+  // Of whom was erased there is nothing left to be put back.
+  expect([first.code, told(first).failures]).toEqual([1, [expect.stringContaining('2 of its messages')]])
+  expect(await stays.messages(sessionOf(kept))).toEqual(before)
+  await runArchiver()
+  // The erasure is asked for again by that run; where it meets the object, the second restore clears the way.
+  const without = async () => {
+    await turnkeep.drained()
+    const run = await restore('--tenant', 'rewritten/web')
+    return [
+      run.code,
+      told(run).failures,
+      (await leaves.call('GET', `/api/sessions/${sessionOf(gone)}`)).status,
+    ]
+  }
+  await expect.poll(without, { timeout: 60_000 }).toEqual([0, [], 404])
+  expect((await erased(leaves, 'leaves', 60_000)).status).toBe('done')
+  expect(await stays.messages(sessionOf(kept))).toEqual(before)
+}, 180_000)
+
+test('an older object alone does not bring an older version back', async () => {
+  const tenant = { companyId: 'versions', platform: 'web' }
+  const user = turnkeep.as({ companyId: 'versions', userId: 'u1' })
+  const replies = await conversation(user, ['질문', 'another'])
+  await age(tenant)
+  await runArchiver()
+  const [older] = await turnkeep.rows<{ key: string }>('select key from archive_objects', tenant)
+  const rate = { score: 5, comment: '나중에 남긴 평가' }
+  expect((await user.call('POST', `/api/messages/${answerOf(replies[0])}/feedback`, rate)).status).toBe(204)
+  await runArchiver()
+  expect(await turnkeep.rows('select id from chat_messages', tenant)).toEqual([])
+  const before = await user.messages(sessionOf(replies))
+  expect(before[1]).toMatchObject({ satisfactionScore: 5 })
+  const run = await runOps(
+    ['restore', '--from', older?.key ?? '', '--tenant', 'versions/web', '--json'],
+    turnkeep.cloud.functionEnvironment,
+  )
+  expect(told(run)).toMatchObject({ restored: 3, present: 1, failures: [] })
+  expect(await user.messages(sessionOf(replies))).toEqual(before)
 }, 60_000)
 
 test.each([

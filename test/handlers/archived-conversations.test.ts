@@ -1,9 +1,11 @@
 /** Conversations that have left for the archive, as clients meet them: nothing tells them so. */
-import { DeleteObjectCommand, S3Client } from '@aws-sdk/client-s3'
+import { DeleteObjectCommand, GetObjectCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import type { MessagePage } from '../../lambdas/protocol.ts'
+import type { MessagePage, Page, Session, UserAnswer } from '../../lambdas/protocol.ts'
 import type { ApiClient, Reply } from '../harness/client.ts'
 import { linesOf, metricsOf } from '../harness/emitted-metrics.ts'
+import { erased, exported } from '../harness/rights.ts'
+import { tracesOf } from '../harness/traces.ts'
 import { inBothPhases, startTurnkeep, type Turnkeep } from '../harness/turnkeep.ts'
 
 inBothPhases('a conversation of many months ago', ({ valkey }) => {
@@ -20,10 +22,8 @@ inBothPhases('a conversation of many months ago', ({ valkey }) => {
       credentials: { accessKeyId: 'test', secretAccessKey: 'test' },
       forcePathStyle: true,
     })
-  const remove = (Key: string) =>
-    s3().send(
-      new DeleteObjectCommand({ Bucket: turnkeep.cloud.functionEnvironment.CONTENT_BUCKET ?? '', Key }),
-    )
+  const bucket = () => turnkeep.cloud.functionEnvironment.CONTENT_BUCKET ?? ''
+  const remove = (Key: string) => s3().send(new DeleteObjectCommand({ Bucket: bucket(), Key }))
 
   async function conversation(user: ApiClient, questions: string[]): Promise<Reply[]> {
     const replies: Reply[] = []
@@ -37,17 +37,18 @@ inBothPhases('a conversation of many months ago', ({ valkey }) => {
     return replies
   }
 
-  /** Months go by, and less than the year after which nobody knows whose it was: caches forget, the archiver runs, and no message is left in Postgres. */
-  async function monthsPass(sessionId: string): Promise<void> {
+  /** Months go by: caches forget, the archiver runs, and no message is left in Postgres. */
+  async function monthsPass(sessionId: string, months = 10): Promise<void> {
+    const ago = `- interval '${months} months'`
     await turnkeep.redis?.empty()
     await turnkeep.rows(
-      `update chat_messages set created_at = created_at - interval '10 months' where session_id = '${sessionId}'`,
+      `update chat_messages set created_at = created_at ${ago} where session_id = '${sessionId}'`,
     )
     await turnkeep.rows(
-      `update chat_turns set opened_at = opened_at - interval '10 months', finished_at = finished_at - interval '10 months' where session_id = '${sessionId}'`,
+      `update chat_turns set opened_at = opened_at ${ago}, finished_at = finished_at ${ago} where session_id = '${sessionId}'`,
     )
-    await turnkeep.rows(`update chat_sessions set created_at = created_at - interval '10 months', last_active_at = last_active_at - interval '10 months',
-      expires_at = expires_at - interval '10 months' where id = '${sessionId}'`)
+    await turnkeep.rows(`update chat_sessions set created_at = created_at ${ago}, last_active_at = last_active_at ${ago},
+      expires_at = expires_at ${ago} where id = '${sessionId}'`)
     await remove('archive/next-run.json')
     const archived = JSON.parse(String(await turnkeep.cloud.runtimeApi.invoke('archive', '{}')))
     expect(archived).toMatchObject({ failed: 0, isFinished: true })
@@ -156,32 +157,155 @@ inBothPhases('a conversation of many months ago', ({ valkey }) => {
     })
   })
 
-  test('that the archive has lost is unavailable, and is counted', async () => {
-    const user = turnkeep.as({ userId: 'loses' })
+  test('is its user’s again after thirteen months, by being listed, read or gone on with', async () => {
+    const hidden = async (sessionId: string) => {
+      const [row] = await turnkeep.rows<{ user_id: string }>(
+        `select user_id from chat_sessions where id = '${sessionId}'`,
+      )
+      return /^anon_[0-9a-f]{32}$/.test(row?.user_id ?? '')
+    }
+    const stranger = turnkeep.as({ userId: 'stranger' })
+    const elsewhere = turnkeep.as({ userId: 'comes back', companyId: 'elsewhere' })
+    const user = turnkeep.as({ userId: 'comes back' })
     const replies = await conversation(user, QUESTIONS)
     const sessionId = replies[0]?.session?.sessionId ?? ''
-    await monthsPass(sessionId)
+    const before = await user.messages(sessionId)
+    const listed = async (of: ApiClient) =>
+      (await of.call<Page<Session>>('GET', '/api/sessions')).body.items.map((session) => session.sessionId)
+    for (const back of [
+      async () => expect(await listed(user)).toEqual([sessionId]),
+      async () => expect(await user.messages(sessionId)).toHaveLength(before.length),
+      async () => expect((await user.call('GET', `/api/sessions/${sessionId}`)).status).toBe(200),
+      async () => {
+        const feedback = await user.call('POST', `/api/messages/${before[1]?.messageId}/feedback`, {
+          score: 5,
+        })
+        expect(feedback.status).toBe(204)
+      },
+      async () => {
+        const { terminal } = await user.stream('POST', `/api/messages/${before[7]?.messageId}/regenerate`)
+        expect(terminal?.type).toBe('done')
+      },
+      async () => {
+        const reply = await user.ask({ message: '계속할까요?', sessionId })
+        expect(reply.session).toMatchObject({ sessionId, created: false })
+        expect(lastAsked().map(({ content }) => content)).toContain(QUESTIONS[3])
+      },
+    ]) {
+      await monthsPass(sessionId, 13)
+      expect(await hidden(sessionId)).toBe(true)
+      for (const other of [stranger, elsewhere]) {
+        expect(await listed(other)).toEqual([])
+        expect((await other.call('GET', `/api/sessions/${sessionId}/messages`)).status).toBe(404)
+        expect((await other.ask({ message: '내 것?', sessionId })).error?.code).toBe('not_found')
+      }
+      // It counts as the user's, whatever it stands under.
+      expect((await user.call<UserAnswer>('GET', '/api/user')).body).toMatchObject({ sessions: 1 })
+      expect(await hidden(sessionId)).toBe(true)
+      await back()
+      expect(await hidden(sessionId)).toBe(false)
+      await turnkeep.drained()
+    }
+    // Who reads alone has not used it.
+    await monthsPass(sessionId, 13)
+    await user.messages(sessionId)
+    await monthsPass(sessionId, 0)
+    expect(await hidden(sessionId)).toBe(true)
+  }, 120_000)
+
+  test('is exported for its user after thirteen months, and erased', async () => {
+    const user = turnkeep.as({ userId: 'long ago' })
+    const [reply] = await conversation(user, ['오래된 질문'])
+    const sessionId = reply?.session?.sessionId ?? ''
+    await monthsPass(sessionId, 13)
+    const { lines } = await exported(user, 'long ago')
+    expect(lines.filter(({ kind }) => kind === 'message').map(({ content }) => content)).toEqual([
+      '오래된 질문',
+      reply?.text,
+    ])
+    expect(lines.map(({ kind }) => kind)).toContain('usage')
+    const { places } = await erased(user, 'long ago')
+    expect(places).toContainEqual({ place: 'sessions', removed: 1 })
+    expect(places).toContainEqual({ place: 'archiveMessages', removed: 2 })
+    expect(await tracesOf(turnkeep, s3(), '오래된 질문')).toEqual([])
+  })
+
+  const objectOf = async (sessionId: string): Promise<string> => {
     const [segment] = await turnkeep.rows<{ object_key: string }>(
       `select object_key from archive_segments where session_id = '${sessionId}'`,
     )
-    await remove(segment?.object_key ?? '')
+    return segment?.object_key ?? ''
+  }
+  /** By whoever met it: it is the archive's. */
+  const counted = (): number =>
+    metricsOf(linesOf(turnkeep.output())).filter(
+      ({ name, dimensions }) => name === 'ArchiveUnreadable' && dimensions.service === 'turnkeep-archive',
+    ).length
+
+  test('that the archive has lost is answered without it, is never read as if it were less, and is counted', async () => {
+    const user = turnkeep.as({ userId: 'loses' })
+    const replies = await conversation(user, QUESTIONS)
+    const sessionId = replies[0]?.session?.sessionId ?? ''
+    const before = await user.messages(sessionId)
+    await monthsPass(sessionId)
+    const Key = await objectOf(sessionId)
+    const { Body } = await s3().send(new GetObjectCommand({ Bucket: bucket(), Key }))
+    const bytes = (await Body?.transformToByteArray()) ?? ''
+    await remove(Key)
     const listed = await user.call<{ error: { code: string } }>('GET', `/api/sessions/${sessionId}/messages`)
     expect([listed.status, listed.body.error.code]).toEqual([503, 'unavailable'])
     expect(listed.headers.get('retry-after')).not.toBeNull()
-    expect(await user.ask({ message: '그리고?', sessionId })).toMatchObject({
-      status: 503,
-      error: { code: 'unavailable' },
-    })
-    const counted = (service: string) =>
-      metricsOf(linesOf(turnkeep.output())).filter(
-        ({ name, dimensions }) => name === 'ArchiveUnreadable' && dimensions.service === service,
-      ).length
-    await expect.poll(() => [counted('turnkeep-api'), counted('turnkeep-chat')]).toEqual([1, 1])
-    // Nothing of the turn is left in the way. A cache has to know the newest answer, whatever a question follows.
-    const anew = await user.ask({
-      message: '새로 시작',
-      ...(!valkey && { sessionId, parentMessageId: null }),
-    })
-    expect(anew.terminal?.type).toBe('done')
+
+    const reply = await user.ask({ message: '그리고?', sessionId })
+    expect(reply.terminal?.type).toBe('done')
+    const asked = () =>
+      lastAsked()
+        .slice(1)
+        .map(({ content }) => content)
+    expect(asked()).toEqual(['그리고?'])
+    await expect.poll(counted).toBe(2)
+    const told = linesOf(turnkeep.output()).filter(({ message }) =>
+      String(message).startsWith('answering without'),
+    )
+    expect(told).toHaveLength(1)
+    expect(JSON.stringify(told)).not.toMatch(/그리고|질문/)
+    await turnkeep.drained()
+    // From here on there is a context again, and a client may begin anew.
+    expect((await user.ask({ message: '이어서', sessionId })).terminal?.type).toBe('done')
+    expect(asked()).toEqual(['그리고?', reply.text, '이어서'])
+    const root = { message: '새로 시작', sessionId, parentMessageId: null }
+    expect((await user.ask(root)).terminal?.type).toBe('done')
+    // What a client names has to be there: a named answer, one to be made again.
+    const answerId = replies[1]?.session?.messageId ?? ''
+    const branch = await user.ask({ message: '다른 길', sessionId, parentMessageId: answerId })
+    expect([branch.status, branch.error?.code]).toEqual([503, 'unavailable'])
+    const again = await user.stream('POST', `/api/messages/${answerId}/regenerate`)
+    expect([again.status, again.error?.code]).toEqual([503, 'unavailable'])
+
+    // Mended, it is whole, and what was said meanwhile follows it.
+    await turnkeep.drained()
+    await s3().send(new PutObjectCommand({ Bucket: bucket(), Key, Body: bytes }))
+    const known = new Set(before.map(({ messageId }) => messageId))
+    const after = await user.messages(sessionId)
+    expect(after.map(({ messageId }) => messageId).filter((id) => known.has(id))).toEqual([...known])
+    const next = after.find(({ content }) => content === '그리고?')
+    expect(next).toMatchObject({ sequenceNumber: 9, parentMessageId: before[7]?.messageId })
+  })
+
+  test('whose older part is lost is answered with the newer one', async () => {
+    const user = turnkeep.as({ userId: 'half' })
+    const replies = await conversation(user, QUESTIONS.slice(0, 2))
+    const sessionId = replies[0]?.session?.sessionId ?? ''
+    await monthsPass(sessionId)
+    await remove(await objectOf(sessionId))
+    const newer = await user.ask({ message: '나중 질문', sessionId })
+    await turnkeep.drained()
+    await monthsPass(sessionId)
+    expect((await user.ask({ message: '그리고?', sessionId })).terminal?.type).toBe('done')
+    expect(
+      lastAsked()
+        .slice(1)
+        .map(({ content }) => content),
+    ).toEqual(['나중 질문', newer.text, '그리고?'])
   })
 })

@@ -91,7 +91,7 @@ export async function startTestArchive(engine: Engine, name: string): Promise<Te
       return taken
     },
     save: async (records) => {
-      await database.app.call('save_messages', [{ jsonb: records }])
+      await database.app.call('save_records', [{ jsonb: records }])
     },
     segments,
     copies: async (companyId) => {

@@ -17,6 +17,8 @@ export interface TestDatabase {
   owner: Database
   /** Runs SQL as the owner with the tenant set; a select returns its rows. */
   inTenant<Row = Record<string, unknown>>(companyId: string, sql: string): Promise<Row[]>
+  /** Of the real one, for other clients; '' of the embedded one. */
+  url: string
   migrate(): Promise<string[]>
   close(): Promise<void>
 }
@@ -26,7 +28,8 @@ const ARN = 'arn:aws:secretsmanager:us-east-1:000000000000:secret:turnkeep'
 
 export async function startTestDatabase(engine: Engine, name: string): Promise<TestDatabase> {
   const server = engine === 'real' ? await startPostgresServer() : undefined
-  const postgres = await startPostgres(server ? { databaseUrl: await createDatabase(server.url, name) } : {})
+  const url = server ? await createDatabase(server.url, name) : ''
+  const postgres = await startPostgres(url ? { databaseUrl: url } : {})
   const dataApi = await startDataApi({ postgres, secretOf: loginSecrets(postgres) })
   Object.assign(process.env, {
     AWS_REGION: 'us-east-1',
@@ -56,6 +59,7 @@ export async function startTestDatabase(engine: Engine, name: string): Promise<T
       })
       return rows.map(({ row }) => JSON.parse(row) as Row)
     },
+    url,
     migrate: run,
     close: async () => {
       await dataApi.close()

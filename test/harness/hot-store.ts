@@ -92,7 +92,7 @@ function surroundings(app: Database, told: HotStore): Surroundings {
       await told.tenantChanged(tenant, JSON.parse(row.settings))
     },
     save: async (records) => {
-      await app.call('save_messages', [{ jsonb: [...records] }])
+      await app.call('save_records', [{ jsonb: [...records] }])
       await told.saved(records)
     },
   }
@@ -130,7 +130,7 @@ const together = (name: string, kind: RedisKind, openTogether: typeof openPhaseT
       connections.push(connection)
       const source = openSessionSource(app, {
         save: async (records) => {
-          await app.call('save_messages', [{ jsonb: [...records] }])
+          await app.call('save_records', [{ jsonb: [...records] }])
         },
       })
       const settingsOf = openSettings(connection, source, { freshMs: SETTINGS_FRESH_MS })

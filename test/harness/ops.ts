@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { resolve } from 'node:path'
 import { expect } from 'vitest'
+import { COMPILE_CACHE } from '../../local/compile-cache.ts'
 
 const OPS = resolve(import.meta.dirname, '../../ops/main.ts')
 
@@ -45,6 +46,6 @@ export const runOps = (
   finished(
     spawn(process.execPath, [OPS, ...args], {
       stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...ISOLATED, ...variables },
+      env: { ...COMPILE_CACHE, ...ISOLATED, ...variables },
     }),
   )

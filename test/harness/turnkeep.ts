@@ -5,6 +5,7 @@ import { resolve } from 'node:path'
 import pg from 'pg'
 import { describe } from 'vitest'
 import { type Cloud, type CloudOptions, startCloud } from '../../local/cloud/cloud.ts'
+import { COMPILE_CACHE } from '../../local/compile-cache.ts'
 import { type ApiClient, clientOf, type Identity } from './client.ts'
 import { createDatabase, startPostgresServer } from './postgres-server.ts'
 import { record } from './recorded-calls.ts'
@@ -180,7 +181,7 @@ export function forkFunctions(
   const child = fork(FUNCTIONS, {
     execArgv: [],
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
-    env: { PATH: process.env.PATH, ...environment },
+    env: { PATH: process.env.PATH, ...COMPILE_CACHE, ...environment },
     ...(cwd && { cwd }),
   })
   return { child, functions, polling: once(child, 'message') }

@@ -119,6 +119,28 @@ test('it says the same in English, and fits a phone', async () => {
   expect(await page.evaluate('document.documentElement.scrollWidth')).toBeLessThanOrEqual(390)
 })
 
+test('an erasure that fails says so, and may be asked for again', async () => {
+  const { page } = await visit(KOREAN)
+  await ask(page, '남은 것')
+  await completed(page).waitFor()
+  // As the function `jobs` leaves it after its last attempt.
+  let isFailing = true
+  await page.route('**/api/user', async (route) => {
+    const answer = await route.fetch()
+    const body = await answer.json()
+    const erasure = body.erasure && isFailing ? { ...body.erasure, status: 'failed' } : body.erasure
+    await route.fulfill({ response: answer, json: { ...body, erasure } })
+  })
+  await button(page, '내 데이터').click()
+  await button(page, '삭제…').click()
+  await button(page, '되돌릴 수 없이 모두 삭제').click()
+  await dialog(page).getByText('아직 모두 삭제하지 못했습니다.').waitFor()
+  await picture(page, 'your-data-failed-wide')
+  isFailing = false
+  await button(page, '되돌릴 수 없이 모두 삭제').click()
+  await dialog(page).getByText('보관된 내용을 모두 삭제했습니다.').waitFor()
+})
+
 test('where something fails it says so, and nothing is gone', async () => {
   const { page } = await visit(ENGLISH)
   await ask(page, 'stay')

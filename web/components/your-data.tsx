@@ -62,7 +62,9 @@ type Stage = 'seen' | 'asked' | 'erasing'
 export function YourDataDialog({ api, onClose }: { api: Api; onClose(): void }) {
   const dialog = useRef<HTMLDialogElement>(null)
   const { data, failure, read, after } = useData(api)
-  const [stage, setStage] = useState<Stage>('seen')
+  const [asked, setStage] = useState<Stage>('seen')
+  const hasFailed = asked === 'erasing' && data?.erasure?.status === 'failed'
+  const stage: Stage = hasFailed ? 'asked' : asked
   useEffect(() => dialog.current?.showModal(), [])
   const isErased = stage === 'erasing' && data?.erasure?.status === 'done'
 
@@ -107,6 +109,7 @@ export function YourDataDialog({ api, onClose }: { api: Api; onClose(): void }) 
               </>
             )}
             {stage === 'erasing' && <span role="status">{words.erasing}</span>}
+            {hasFailed && <span role="status">{words.eraseFailed}</span>}
           </Part>
         </>
       )}

@@ -17,7 +17,7 @@ const MAX_ATTEMPTS = 8
 
 export interface Opening extends Marked {
   /** What Postgres is asked for where the script misses something. */
-  wanted: Pick<SessionWanted, 'ownedBy' | 'from' | 'named' | 'make'>
+  wanted: Pick<SessionWanted, 'ownedBy' | 'from' | 'named' | 'make' | 'withoutArchived'>
   /** What the client named, for when it is not found. */
   what?: string
   onSave: OnSave

@@ -62,9 +62,13 @@ export const tokensKey = (tenant: Tenant, userId: string, period: string): strin
 /** Hash: turn -> `tokens held_until day user`. */
 export const reservedKey = (tenant: Tenant): string => `tk:{${tenantTag(tenant)}}:reserved`
 
-/** A caller's idempotency key, which may be any text. */
-export const claimKey = (tenant: Tenant, caller: string, key: string): string =>
-  `tk:{${tenantTag(tenant)}:${encodeURIComponent(caller)}}:key:${createHash('sha256').update(key).digest('hex')}`
+/** A caller's idempotency key, which may be any text. Hashed with its caller: an erasure could not name all of a user's. */
+export const claimKey = (tenant: Tenant, caller: string, key: string): string => {
+  const hash = createHash('sha256')
+    .update(JSON.stringify([caller, key]))
+    .digest('hex')
+  return `tk:{${tenantTag(tenant)}:${hash}}:key`
+}
 
 /** Turns that run, of all tenants, in so many parts that no server has to hold all of them. */
 export const RUNNING_SHARDS = 16

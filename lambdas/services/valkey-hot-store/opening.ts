@@ -124,7 +124,13 @@ async function openQuestion(
       place,
       messageId,
       questionId: question.id,
-      wanted: { ownedBy, make, from: parentMessageId ?? null, named: parentMessageId !== undefined },
+      wanted: {
+        ownedBy,
+        make,
+        from: parentMessageId ?? null,
+        named: parentMessageId !== undefined,
+        withoutArchived: request.withoutArchived,
+      },
       onSave,
       call: (count, final) => ({
         script: scripts.open,
@@ -181,7 +187,7 @@ export async function openTurn(
 /** As HotStore says; a message of which nobody has heard is `not_found`, and Postgres is asked before. */
 export async function reopenTurn(
   means: Means,
-  { tenant, spending, ownedBy, asker, target, messageId }: RegenerateRequest,
+  { tenant, spending, ownedBy, asker, target, messageId, withoutArchived }: RegenerateRequest,
 ): Promise<OpenedTurn | LapsedTurn | Archived> {
   const what = 'message'
   const place = await means.places.findAnywhere(tenant, target)
@@ -201,7 +207,7 @@ export async function reopenTurn(
       tenant,
       place,
       messageId,
-      wanted: { ownedBy, make: undefined, from: target, named: true },
+      wanted: { ownedBy, make: undefined, from: target, named: true, withoutArchived },
       what,
       onSave,
       call: (count, final) => ({

@@ -1,0 +1,154 @@
+/**
+ * `npm run bench`: everything that is measured against a limit or a plain alternative, one section after the other, in less
+ * than ten minutes; `--only save,load` runs some. Starts Postgres and Redis itself, and says so where it cannot. Writes
+ * bench/results/<date>.json, in which a section that ran again has taken its own place.
+ */
+import { existsSync, readFileSync } from 'node:fs'
+import { loadavg } from 'node:os'
+import { relative } from 'node:path'
+import { parseArgs } from 'node:util'
+import { SHARED_SERVER, startPostgresServer } from '../test/harness/postgres-server.ts'
+import { redisAvailable, whyNoRedis } from '../test/harness/redis.ts'
+import { type Circumstances, circumstances, keepResult, resultFile } from './machine.ts'
+import { packageVersion, postgresVersion, redisVersion } from './versions.ts'
+
+interface Section {
+  title: string
+  needsRedis?: boolean
+  /** Prints its figures and returns them. */
+  run(postgresUrl: string): Promise<object>
+}
+
+/** What is in the file beside a section's own figures. */
+interface Ran extends Circumstances {
+  /** Of the minute before: what others did on this machine, which the figures are to be read with. */
+  loadBefore: number
+  seconds: number
+  figures: object
+}
+
+/** Loaded when it runs: none of them waits for what another one needs. */
+async function measured<Figures extends object>(
+  measure: Promise<Figures>,
+  print: (figures: Figures) => void,
+): Promise<Figures> {
+  const figures = await measure
+  print(figures)
+  return figures
+}
+
+const sections: Record<string, Section> = {
+  stream: {
+    title: 'Streaming, beside the model itself, a byte pipe and a plain relay',
+    run: async () => {
+      const { measureStreaming } = await import('./stream/section.ts')
+      const { printStreaming } = await import('./stream/print.ts')
+      return measured(measureStreaming({ quick: true }), printStreaming)
+    },
+  },
+  save: {
+    title: 'Saving',
+    run: async () => {
+      const { measureSave, printSave } = await import('./save/section.ts')
+      return measured(measureSave(), printSave)
+    },
+  },
+  append: {
+    title: 'Appending',
+    run: async () => {
+      const { measureAppend, printAppend } = await import('./append/section.ts')
+      return measured(measureAppend(), printAppend)
+    },
+  },
+  load: {
+    title: 'Loading',
+    run: async () => {
+      const { measureLoad, printLoad } = await import('./load/section.ts')
+      return measured(measureLoad(), printLoad)
+    },
+  },
+  archive: {
+    title: 'Into the archive and back',
+    run: async (serverUrl) => {
+      const { measureArchive, printArchive } = await import('./archive/section.ts')
+      return measured(measureArchive({ serverUrl, sizes: [30_000], restore: true }), printArchive)
+    },
+  },
+  lookup: {
+    title: 'The hot store, both phases',
+    needsRedis: true,
+    run: async () => {
+      const { measureLookup, printLookup } = await import('./lookup/section.ts')
+      return measured(measureLookup({ rounds: 30 }), printLookup)
+    },
+  },
+  start: {
+    title: 'Start-up',
+    run: async () => {
+      const { measureStart, printStart } = await import('./start/section.ts')
+      return measured(measureStart({ rounds: 5 }), printStart)
+    },
+  },
+}
+
+const { values } = parseArgs({ options: { only: { type: 'string', default: Object.keys(sections).join() } } })
+const wanted = values.only.split(',')
+const unknown = wanted.filter((name) => !(name in sections))
+if (unknown.length > 0)
+  throw new Error(`There is no section ${unknown.join(', ')}: ${Object.keys(sections).join(', ')}.`)
+
+const server = await startPostgresServer()
+process.env[SHARED_SERVER] = server.url
+const failed: string[] = []
+try {
+  const versions = {
+    postgres: await postgresVersion(server.url),
+    redis: redisVersion(),
+    openai: packageVersion('openai'),
+  }
+  const about = { ...circumstances(), ...versions }
+  console.log(
+    `${about.machine}, Node ${about.node}, ${about.commit}, Postgres ${about.postgres}, Redis ${about.redis}`,
+  )
+  const results: Record<string, Ran> = {}
+  for (const name of wanted) {
+    const result = await runSection(name)
+    if (result) results[name] = result
+    else failed.push(name)
+  }
+  const file = keepResult('', { measured: about, sections: { ...earlierToday(), ...results } })
+  console.log(`\nWritten to ${relative(process.cwd(), file)}`)
+} finally {
+  await server.close()
+}
+if (failed.length > 0) {
+  console.log(`Not measured: ${failed.join(', ')}`)
+  process.exitCode = 1
+}
+
+/** Undefined where it could not be measured: the others are, all the same. */
+async function runSection(name: string): Promise<Ran | undefined> {
+  const { title, needsRedis, run } = sections[name] as Section
+  const loadBefore = Math.round((loadavg()[0] ?? 0) * 10) / 10
+  console.log(`\n## ${title} (load before: ${loadBefore})\n`)
+  if (needsRedis && !redisAvailable) {
+    console.log(`Left out: ${whyNoRedis}.`)
+    return undefined
+  }
+  const startedAt = performance.now()
+  const at = circumstances()
+  try {
+    const figures = await run(server.url)
+    const seconds = Math.round((performance.now() - startedAt) / 1_000)
+    console.log(`\n${seconds} s`)
+    return { ...at, loadBefore, seconds, figures }
+  } catch (error) {
+    console.error(error)
+    return undefined
+  }
+}
+
+function earlierToday(): Record<string, Ran> {
+  const file = resultFile('', circumstances())
+  return existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')).sections : {}
+}

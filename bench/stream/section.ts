@@ -1,0 +1,99 @@
+/**
+ * Streaming beside the limit and the plain alternatives, all in one run: the model itself, a byte pipe, a plain relay, and
+ * Turnkeep in both phases, its chat function alone and the whole product on one machine.
+ */
+import { type Aim, judge } from './aims.ts'
+import { type Latency, type Load, measureLatency, underLoad } from './latency.ts'
+import { measureOpenStreams, type OpenStreams } from './open-streams.ts'
+import { measureProcessor, type Spending } from './processor-time.ts'
+import { measureReaders, measureResume, type Readers, type Resume } from './readers.ts'
+import { type Soak, soak } from './soak.ts'
+import { type Stack, startStack } from './stack.ts'
+
+export interface StreamingOptions {
+  /** One round of most things, and no soak. */
+  quick?: boolean
+  rounds?: number
+  /** 0: none. */
+  soakSeconds?: number
+}
+
+export interface StreamingFigures {
+  rounds: number
+  latency: Latency[]
+  /** Undefined where processor time cannot be seen. */
+  processor: Spending[] | undefined
+  openStreams: OpenStreams[]
+  resume: Resume[]
+  readers: Readers[]
+  soak: Soak | undefined
+  aims: Aim[]
+  /** What could not be measured here, and why. */
+  leftOut: string[]
+  /** Of the subjects: what did not go its usual way. Figures beside many of them are of a machine that has too much to do. */
+  complaints: string[]
+}
+
+const ROUNDS = { quick: 1, usual: 3 }
+/** Short ones vary most and take least. */
+const ROUNDS_OF_PROCESSOR = 2
+const CLIENTS = 100
+const TOKEN_MS = 20
+const wanted = (tokens: number) => ({ tokens, tokenMs: TOKEN_MS })
+const LOADS: Load[] = [
+  { clients: 1, start: 'spread', turns: 8, wanted: wanted(12) },
+  { clients: 10, start: 'spread', turns: 3, wanted: wanted(25) },
+  // As many open streams as clients, of which some begin at any time; and all of them at the same moment.
+  { clients: CLIENTS, start: 'spread', turns: 2, wanted: wanted(100) },
+  { clients: CLIENTS, start: 'together', turns: 1, wanted: wanted(25) },
+]
+const QUICK_LOADS = LOADS.filter(({ start }) => start === 'spread').map((load) =>
+  load.clients === CLIENTS ? { ...load, turns: 1 } : load,
+)
+/** Three turns of each conversation: more than the five messages that the model is given. Some of them at a time. */
+const HISTORY: Load = { clients: 10, start: 'together', turns: 3, wanted: { tokens: 60, tokenMs: 0 } }
+
+/** Starts what it needs, Postgres and Redis included, and ends it. Says on standard error how far it is. */
+export async function measureStreaming(options: StreamingOptions = {}): Promise<StreamingFigures> {
+  const { quick = false, soakSeconds = 0 } = options
+  const rounds = options.rounds ?? (quick ? ROUNDS.quick : ROUNDS.usual)
+  const stack = await step('starting', () => startStack(CLIENTS))
+  try {
+    await step('warming up', () => warmUp(stack))
+    const figures = {
+      latency: await step('time to first token', () =>
+        measureLatency(stack, quick ? QUICK_LOADS : LOADS, rounds),
+      ),
+      processor: await step('processor time', () =>
+        measureProcessor(stack, quick ? 1 : rounds * ROUNDS_OF_PROCESSOR),
+      ),
+      openStreams: await step('open streams', () => measureOpenStreams(stack, rounds)),
+      resume: await step('resume', () => measureResume(stack, rounds)),
+      readers: await step('readers', () => measureReaders(stack, rounds)),
+      soak: soakSeconds > 0 ? await step('soak', () => soak(stack, soakSeconds)) : undefined,
+    }
+    const complaints = stack.subjects.flatMap(({ name, process }) =>
+      (process?.complaints() ?? []).map((words) => `${name}: ${words}`),
+    )
+    return { rounds, ...figures, aims: judge(figures), leftOut: stack.leftOut, complaints }
+  } finally {
+    await stack.close()
+  }
+}
+
+/** Code is compiled, connections stand, and every conversation has its history. */
+export async function warmUp({ subjects, conversations }: Stack): Promise<void> {
+  for (const subject of subjects) {
+    // The core has made the history that the cloud's conversations have.
+    const some = subject.name.startsWith('cloud') ? conversations.slice(0, HISTORY.clients) : conversations
+    for (let from = 0; from < some.length; from += HISTORY.clients)
+      await underLoad(subject, some.slice(from), HISTORY)
+  }
+}
+
+async function step<Result>(name: string, work: () => Promise<Result>): Promise<Result> {
+  const startedAt = performance.now()
+  const result = await work()
+  process.stderr.write(`streaming: ${name}, ${Math.round((performance.now() - startedAt) / 1_000)} s\n`)
+  return result
+}

@@ -1,0 +1,87 @@
+/** Steady traffic for a long time: does the process that answers grow? */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { subjectsOf } from './rounds.ts'
+import type { Stack } from './stack.ts'
+import { round, slopeOf } from './statistics.ts'
+
+const CLIENTS = 20
+const WANTED = { tokens: 100, tokenMs: 5 }
+const SAMPLES = 60
+/** Of the time: code is compiled, caches fill, the heap finds its size. */
+const WARM_UP_SHARE = 1 / 3
+const MIB = 2 ** 20
+const HOUR_SECONDS = 3_600
+/** A line that lies so far from level is no accident: two standard errors. */
+const CERTAIN_ERRORS = 2
+/** What is less in an hour would take a function of 1 GB longer than its environment lives. */
+const HARMLESS_MIB_AN_HOUR = 5
+
+interface Slope {
+  mibAnHour: number
+  /** Standard error of that. */
+  errorMibAnHour: number
+  /** By more than is harmless, and certainly so; or certainly not. */
+  verdict: 'it grows' | 'it does not grow' | 'too short to tell'
+}
+
+export interface Soak {
+  seconds: number
+  answers: number
+  /** After a collection each; the first third is warm-up. */
+  samples: { seconds: number; residentMib: number; usedMib: number }[]
+  resident: Slope
+  used: Slope
+}
+
+function verdictOn(mibAnHour: number, uncertain: number): Slope['verdict'] {
+  if (mibAnHour - uncertain > HARMLESS_MIB_AN_HOUR) return 'it grows'
+  return mibAnHour + uncertain > HARMLESS_MIB_AN_HOUR ? 'too short to tell' : 'it does not grow'
+}
+
+/** Undefined without the core. */
+export async function soak(stack: Stack, seconds: number): Promise<Soak | undefined> {
+  const [core] = subjectsOf(stack, 'core phase 1')
+  if (!core?.process) return undefined
+  const stop = new AbortController()
+  let answers = 0
+  const traffic = stack.conversations.slice(0, CLIENTS).map(async (conversation) => {
+    while (!stop.signal.aborted) {
+      await core.ask(conversation, WANTED)
+      answers += 1
+    }
+  })
+  const failed = Promise.all(traffic).then(() => undefined)
+  failed.catch(() => undefined) // told below
+  const samples: Soak['samples'] = []
+  const startedAt = performance.now()
+  for (let sample = 1; sample <= SAMPLES; sample += 1) {
+    const left = startedAt + (sample / SAMPLES) * seconds * 1_000 - performance.now()
+    await Promise.race([sleep(Math.max(0, left)), failed])
+    const { residentBytes, usedBytes } = await core.process.memory()
+    samples.push({
+      seconds: round((performance.now() - startedAt) / 1_000),
+      residentMib: round(residentBytes / MIB),
+      usedMib: round(usedBytes / MIB),
+    })
+  }
+  stop.abort()
+  await failed
+  const slope = (pick: (sample: Soak['samples'][number]) => number): Slope => {
+    const points = samples
+      .filter((sample) => sample.seconds > seconds * WARM_UP_SHARE)
+      .map((sample) => ({ x: sample.seconds / HOUR_SECONDS, y: pick(sample) }))
+    const { slope: mibAnHour, error } = slopeOf(points)
+    return {
+      mibAnHour: round(mibAnHour),
+      errorMibAnHour: round(error),
+      verdict: verdictOn(mibAnHour, CERTAIN_ERRORS * error),
+    }
+  }
+  return {
+    seconds,
+    answers,
+    samples,
+    resident: slope(({ residentMib }) => residentMib),
+    used: slope(({ usedMib }) => usedMib),
+  }
+}
