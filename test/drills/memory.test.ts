@@ -3,8 +3,8 @@ import { expect, test } from 'vitest'
 import { startTurnkeep } from '../harness/turnkeep.ts'
 
 const LONG = process.env.DRILLS === 'long'
-const TURNS = LONG ? 10_000 : 600
-const AT_ONCE = 20
+const TURNS = LONG ? 10_000 : 360
+const AT_ONCE = LONG ? 20 : 10
 const SAMPLES = 12
 
 const residentMegabytes = (pid: number | undefined): number =>
