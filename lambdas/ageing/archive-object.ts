@@ -47,7 +47,7 @@ export interface WrittenObject<Segment extends Listed = Written> {
 
 // What an object may have: an erasure rewrites it as a whole, and what is known of its segments is kept in memory.
 const MAX_OBJECT_BYTES = 256 * 1024 * 1024
-const MAX_OBJECT_MESSAGES = 50_000
+const MAX_OBJECT_MESSAGES = 20_000
 const MAX_OBJECT_SEGMENTS = 10_000
 /** Recorded in one call: a request of the Data API holds 4 MiB. */
 const SEGMENTS_IN_CALL = 1_000
