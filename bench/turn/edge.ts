@@ -55,7 +55,7 @@ export async function openEdge({ address, functionEnvironment }: Cloud): Promise
     })
   }
   // A client of SQS goes where the queue's URL leads.
-  for (const variable of ['TURNS_QUEUE_URL', 'TURNS_DEAD_QUEUE_URL'])
+  for (const variable of ['TURNS_QUEUE_URL', 'TURNS_DEAD_QUEUE_URL', 'JOBS_QUEUE_URL'])
     environment[variable] = (environment[variable] ?? '').replace(
       /^http:\/\/[^/]+/,
       environment.AWS_ENDPOINT_URL_SQS ?? '',

@@ -22,7 +22,7 @@ import {
   versionSchema,
 } from '../protocol.ts'
 import { readErasure, readExport, readUser, requestErasure, requestExport } from '../rights/user-jobs.ts'
-import { openAuthenticate } from '../runtime/authenticate.ts'
+import { MAX_BELIEVED_TOKENS, openAuthenticate } from '../runtime/authenticate.ts'
 import {
   authSettings,
   databaseSettings,
@@ -35,6 +35,7 @@ import { type Answer, bufferedHandler, check, publicRoute, routing } from '../ru
 import { openRequestLimits } from '../runtime/limits.ts'
 import { openLogger } from '../runtime/logger.ts'
 import { openMetrics } from '../runtime/metrics.ts'
+import { boundedMap } from '../services/bounded-map.ts'
 import { openBucket } from '../services/bucket.ts'
 import { IMPATIENT, openDatabase } from '../services/database.ts'
 import { openHotStore } from '../services/open-hot-store.ts'
@@ -73,7 +74,7 @@ const requestLimits = openRequestLimits({
   log,
 })
 const route = routing(log, requestLimits)
-const authenticate = openAuthenticate(config)
+const authenticate = openAuthenticate(config, boundedMap(MAX_BELIEVED_TOKENS))
 const messages = { database, bucket: openBucket(config.contentBucket), count }
 const rights = {
   ...messages,

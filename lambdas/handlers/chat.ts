@@ -18,7 +18,7 @@ import { follow, type Reader, readReply } from '../replies/follow.ts'
 import { type ReplyRequest, type ReplyServices, regenerate, reply } from '../replies/reply.ts'
 import { stop } from '../replies/stop.ts'
 import { waitForAnswer } from '../replies/wait.ts'
-import { openAuthenticate } from '../runtime/authenticate.ts'
+import { MAX_BELIEVED_TOKENS, openAuthenticate } from '../runtime/authenticate.ts'
 import {
   authSettings,
   databaseSettings,
@@ -42,6 +42,7 @@ import { openMetrics } from '../runtime/metrics.ts'
 import { openResumeTokens } from '../runtime/resume-token.ts'
 import { eventStream, eventStreamHeaders } from '../runtime/server-sent-events.ts'
 import { shutdown } from '../runtime/shutdown.ts'
+import { boundedMap } from '../services/bounded-map.ts'
 import { openBucket } from '../services/bucket.ts'
 import { openChatModel } from '../services/chat-model.ts'
 import { IMPATIENT, openDatabase } from '../services/database.ts'
@@ -77,7 +78,7 @@ const config = readConfig([
 ])
 const log = openLogger('chat')
 const { count, measure, flush } = openMetrics('chat', config)
-const authenticate = openAuthenticate(config)
+const authenticate = openAuthenticate(config, boundedMap(MAX_BELIEVED_TOKENS))
 const secrets = openSecrets({
   modelKey: config.modelKeySecretArn,
   origin: config.originSecretArn,

@@ -103,7 +103,8 @@ export async function* generate(
         await request.accepted
         durable = true
       }
-      if (part.type === 'text') yield* tokens(text.add(part.content))
+      // One by one: `yield*` would make a promise more of each.
+      if (part.type === 'text') for (const token of tokens(text.add(part.content))) yield token
       else {
         ending.finishReason = part.finishReason
         usage = part.usage

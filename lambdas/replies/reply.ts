@@ -6,6 +6,7 @@
  * wrong is an event. The consumer must read to the end, also when its client has gone: the turn is being saved.
  */
 import { createHash } from 'node:crypto'
+import { setImmediate as afterwards } from 'node:timers/promises'
 import { v7 as uuidv7 } from 'uuid'
 import { type ThawServices, thawing } from '../ageing/thaw.ts'
 import { dropText, readText, stowText } from '../messages/large-text.ts'
@@ -206,11 +207,13 @@ async function* answer(
   const lease: TurnLease = { tenant, messageId, epoch: turn.epoch }
   const stop = new AbortController()
   const abandon = new AbortController()
-  // The question travels to the queue while the model is being asked; the first token waits for both.
-  const accepted = makeDurable(services, [turn.question], request.log, {
-    messageId,
-    delaySeconds: hotStore.leaseSeconds + WATCH_AFTER_LEASE_SECONDS,
-  })
+  // The model is slower: it is asked first. The question travels to the queue meanwhile, and the first token waits for both.
+  const accepted = afterwards().then(() =>
+    makeDurable(services, [turn.question], request.log, {
+      messageId,
+      delaySeconds: hotStore.leaseSeconds + WATCH_AFTER_LEASE_SECONDS,
+    }),
+  )
   accepted.catch(() => undefined) // Awaited before the first token; until then its failure must not end the process.
 
   const generated = generate(services, {
@@ -234,7 +237,8 @@ async function* answer(
     created: turn.created,
     resumeUrl: await services.resumeUrl(turn, messageId),
   }
-  const written = yield* writeLog(hotStore, lease, startingWith(session, generated), {
+  const written = yield* writeLog(hotStore, lease, generated, {
+    opening: session,
     onStop: () => stop.abort(new Error('asked to stop')),
     onAbandon: (reason) => abandon.abort(new Error(reason)),
     endBy: request.endBy,
@@ -244,12 +248,4 @@ async function* answer(
   })
   if (written.held) yield* conclude(services, request, turn, lease, written)
   else yield* relay(services, request, lease, written.sent)
-}
-
-async function* startingWith<Result>(
-  first: ReplyEvent,
-  rest: AsyncGenerator<ReplyEvent, Result>,
-): AsyncGenerator<ReplyEvent, Result> {
-  yield first
-  return yield* rest
 }

@@ -14,6 +14,8 @@ const APPEND_DEADLINE_MS = 5_000
 const RETRY_MS = 2_000
 
 export interface WriterOptions {
+  /** Comes before anything of the source's. */
+  opening: ReplyEvent
   /** Somebody has asked for the answer to stop. */
   onStop: () => void
   /** The source must end: its turn was taken over, or its time is up. */
@@ -43,8 +45,8 @@ const numbered = ({ first, events }: EventBatch): NumberedEvent[] =>
   events.map((event, index) => ({ id: first + index, event }))
 
 /** Reads a source at its own pace and keeps what it gave until it is taken. */
-function drain<Result>(source: AsyncGenerator<ReplyEvent, Result>) {
-  let events: ReplyEvent[] = []
+function drain<Result>(opening: ReplyEvent, source: AsyncGenerator<ReplyEvent, Result>) {
+  let events: ReplyEvent[] = [opening]
   let end: { result: Result } | undefined
   let changed = (): void => undefined
   const pump = async (): Promise<void> => {
@@ -109,7 +111,8 @@ const withDeadline = (append: Promise<LeaseState>): Promise<LeaseState> =>
   })
 
 /**
- * Yields the source's events in order as the log acknowledges them; while the log cannot be reached, as they come.
+ * Yields the opening and the source's events in order as the log acknowledges them; while the log cannot be reached, as
+ * they come.
  * Renews the lease all along. Ends with the source, leaving the last events to whoever closes the turn, or at once
  * when the turn has been taken over; then the source is left to end by itself.
  */
@@ -117,9 +120,9 @@ export async function* writeLog<Result>(
   hotStore: HotStore,
   lease: TurnLease,
   source: AsyncGenerator<ReplyEvent, Result>,
-  { onStop, onAbandon, endBy, arrivedAt, log, measure }: WriterOptions,
+  { opening, onStop, onAbandon, endBy, arrivedAt, log, measure }: WriterOptions,
 ): AsyncGenerator<NumberedEvent, Written<Result>> {
-  const incoming = drain(source)
+  const incoming = drain(opening, source)
   let unacknowledged: EventBatch[] = []
   let next = 0
   let spoken = false
@@ -175,7 +178,8 @@ export async function* writeLog<Result>(
       }
     }
     if (speaks) measure('TimeToFirstToken', Date.now() - arrivedAt)
-    yield* numbered(batch)
+    // One by one: `yield*` would make a promise more of each.
+    for (const event of numbered(batch)) yield event
   }
 
   const tail: EventBatch = { first: next, events: incoming.take() }

@@ -15,6 +15,21 @@ export type Authenticate = (request: { headers: Record<string, string | undefine
 const ALGORITHMS = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA']
 const CLOCK_TOLERANCE_SECONDS = 30
 const MAX_CLAIM_CHARACTERS = 200
+/** Verifying takes a millisecond of processor time. A key that its issuer withdraws is good for this much longer. */
+const BELIEVED_MS = 60_000
+/** At 1 to 2 KB each. */
+export const MAX_BELIEVED_TOKENS = 1_000
+
+export interface Believed {
+  caller: Caller
+  /** Milliseconds since the epoch. */
+  until: number
+}
+
+export interface BelievedTokens {
+  get(token: string): Believed | undefined
+  set(token: string, believed: Believed): void
+}
 
 const unauthenticated = (message: string, cause?: unknown): CodedError =>
   new CodedError('unauthenticated', message, { cause })
@@ -42,9 +57,10 @@ type AuthConfig = Config<(typeof authSettings)[number]>
 /**
  * Returns the caller of a valid token. Refuses `unauthenticated` for everything that is not one: no bearer, a foreign
  * issuer or audience, a bad signature, expired, or without the claims that name the tenant and the user. Keys that
- * cannot be fetched are `unavailable`.
+ * cannot be fetched are `unavailable`. A token that was valid is believed for a minute, by its whole text, and not after its
+ * expiry; what was refused is verified each time.
  */
-export function openAuthenticate(config: AuthConfig): Authenticate {
+export function openAuthenticate(config: AuthConfig, believed: BelievedTokens): Authenticate {
   const keys = lazily(async () =>
     createRemoteJWKSet(
       config.authJwksUrl ? new URL(config.authJwksUrl) : await discoverJwksUrl(config.authIssuer),
@@ -55,6 +71,8 @@ export function openAuthenticate(config: AuthConfig): Authenticate {
   return async ({ headers }) => {
     const token = /^Bearer +([\w-]+\.[\w-]+\.[\w-]+)$/i.exec(headers.authorization ?? '')?.[1]
     if (token === undefined) throw unauthenticated('A bearer token is required.')
+    const known = believed.get(token)
+    if (known && Date.now() < known.until) return known.caller
     let payload: JWTPayload
     try {
       const verified = await jwtVerify(token, key, {
@@ -75,7 +93,10 @@ export function openAuthenticate(config: AuthConfig): Authenticate {
     // Access tokens of Cognito name their audience in client_id.
     const audience = [payload.aud, payload.client_id].flat()
     if (!audience.includes(config.authAudience)) throw unauthenticated('The token is for another audience.')
-    return callerOf(payload, config)
+    const caller = Object.freeze(callerOf(payload, config))
+    const expiresAt = (payload.exp ?? 0) * 1_000
+    believed.set(token, { caller, until: Math.min(Date.now() + BELIEVED_MS, expiresAt) })
+    return caller
   }
 }
 

@@ -70,7 +70,11 @@ export function openBucket(name: string): Bucket {
       ...module,
       client: new module.S3Client({
         maxAttempts: ATTEMPTS,
-        requestHandler: { connectionTimeout: CONNECT_TIMEOUT_MS, requestTimeout: REQUEST_TIMEOUT_MS },
+        requestHandler: {
+          connectionTimeout: CONNECT_TIMEOUT_MS,
+          requestTimeout: REQUEST_TIMEOUT_MS,
+          throwOnRequestTimeout: true, // else it is only warned of
+        },
       }),
     }))
     return loaded

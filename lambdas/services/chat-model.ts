@@ -71,13 +71,37 @@ function withoutContent(cause: unknown): Error {
   )
 }
 
+type Ending = Extract<ModelPart, { type: 'end' }>
+
+/** Some endpoints send the usage with the last choice, some in a chunk of its own, some never. */
+function endingAfter(
+  { choices: [choice], usage, model }: OpenAI.ChatCompletionChunk,
+  before: Ending | undefined,
+  request: ModelRequest,
+): Ending | undefined {
+  if (!choice?.finish_reason && !usage) return before
+  return {
+    type: 'end',
+    finishReason: choice?.finish_reason === 'length' || before?.finishReason === 'length' ? 'length' : 'stop',
+    model: model || request.model,
+    usage: usage
+      ? { promptTokens: usage.prompt_tokens, completionTokens: usage.completion_tokens }
+      : undefined,
+  }
+}
+
 /** Aborts when nobody has called `touch` for a while. */
 function watchdog(firstMs: number, nextMs: number, bark: () => void) {
   let timer = setTimeout(bark, firstMs)
+  let touched = false
   return {
     touch() {
-      clearTimeout(timer)
-      timer = setTimeout(bark, nextMs)
+      if (touched) timer.refresh()
+      else {
+        clearTimeout(timer)
+        timer = setTimeout(bark, nextMs)
+        touched = true
+      }
     },
     stop: () => clearTimeout(timer),
   }
@@ -93,37 +117,47 @@ export function openChatModel(options: ChatModelOptions): ChatModel {
   })
 
   async function* stream(request: ModelRequest, signal: AbortSignal): AsyncGenerator<ModelPart, void> {
-    const silence = new AbortController()
-    const either = AbortSignal.any([signal, silence.signal])
+    // Not AbortSignal.any: the client looks at its signal with every token, and such a one then looks at all of its own.
+    const ended = new AbortController()
+    const end = (): void => ended.abort(signal.reason)
+    if (signal.aborted) end()
+    signal.addEventListener('abort', end)
     const dog = watchdog(firstTokenMs, silenceMs, () =>
-      silence.abort(modelFailure('The model has fallen silent.', true)),
+      ended.abort(modelFailure('The model has fallen silent.', true)),
     )
     try {
       for (let attempt = 1; ; attempt += 1) {
         let spoken = false
         try {
-          for await (const part of once(request, either, dog.touch)) {
-            spoken = true
-            yield part
+          let ending: Ending | undefined
+          for await (const chunk of await ask(request, ended.signal)) {
+            const content = chunk.choices[0]?.delta.content
+            if (content) {
+              dog.touch()
+              spoken = true
+              yield { type: 'text', content }
+            }
+            ending = endingAfter(chunk, ending, request)
           }
+          // The client ends quietly when it is aborted, and when the connection closes between two events.
+          if (ended.signal.aborted) throw ended.signal.reason
+          if (ending === undefined) throw modelFailure('The model broke off its answer.', true)
+          yield ending
           return
         } catch (error) {
-          if (either.aborted) throw either.reason
+          if (ended.signal.aborted) throw ended.signal.reason
           // What the endpoint answered with a status, the client has tried again already.
           if (spoken || error instanceof APIError || attempt >= STREAM_ATTEMPTS) throw failure(error)
         }
       }
     } finally {
       dog.stop()
+      signal.removeEventListener('abort', end)
     }
   }
 
-  async function* once(
-    { model, messages, answerTokens }: ModelRequest,
-    signal: AbortSignal,
-    touch: () => void,
-  ): AsyncGenerator<ModelPart, void> {
-    const chunks = await client.chat.completions.create(
+  const ask = ({ model, messages, answerTokens }: ModelRequest, signal: AbortSignal) =>
+    client.chat.completions.create(
       {
         model,
         messages: [...messages],
@@ -133,32 +167,6 @@ export function openChatModel(options: ChatModelOptions): ChatModel {
       },
       { signal },
     )
-    let ending: ModelPart | undefined
-    for await (const chunk of chunks) {
-      const [choice] = chunk.choices
-      if (choice?.delta.content) {
-        touch()
-        yield { type: 'text', content: choice.delta.content }
-      }
-      // Some endpoints send the usage with the last choice, some in a chunk of its own, some never.
-      if (choice?.finish_reason || chunk.usage)
-        ending = {
-          type: 'end',
-          finishReason:
-            choice?.finish_reason === 'length' || (ending?.type === 'end' && ending.finishReason === 'length')
-              ? 'length'
-              : 'stop',
-          model: chunk.model || model,
-          usage: chunk.usage
-            ? { promptTokens: chunk.usage.prompt_tokens, completionTokens: chunk.usage.completion_tokens }
-            : undefined,
-        }
-    }
-    // The client ends quietly when it is aborted, and when the connection closes between two events.
-    if (signal.aborted) throw signal.reason
-    if (ending === undefined) throw modelFailure('The model broke off its answer.', true)
-    yield ending
-  }
 
   return { stream }
 }

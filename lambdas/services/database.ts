@@ -11,6 +11,7 @@ import {
   type SqlParameter,
 } from '@aws-sdk/client-rds-data'
 import { CodedError, type Measure, type Tenant } from '../protocol.ts'
+import { openAwsCall } from './aws-call.ts'
 
 /**
  * An argument by its type in Postgres. Objects travel as JSON text: the Data API has no array parameters. A string for jsonb is
@@ -130,24 +131,30 @@ export function openDatabase(options: DatabaseOptions): Database {
   } = options
   const client = new RDSDataClient({
     maxAttempts: attempts,
-    requestHandler: { connectionTimeout: CONNECT_TIMEOUT_MS, requestTimeout: requestTimeoutMs },
+    requestHandler: {
+      connectionTimeout: CONNECT_TIMEOUT_MS,
+      requestTimeout: requestTimeoutMs,
+      throwOnRequestTimeout: true, // else it is only warned of
+    },
   })
+  const place = {
+    resourceArn: options.databaseClusterArn,
+    secretArn: options.databaseSecretArn,
+    database: options.databaseName,
+  }
+  const executeStatement = openAwsCall(client, () => new ExecuteStatementCommand({ ...place, sql: '' }))
 
   async function send<Row>(sql: string, parameters: SqlParameter[]): Promise<Row[]> {
     const givenUpAt = Date.now() + wakingBudgetMs
     for (let attempt = 1; ; attempt += 1) {
       const calledAt = performance.now()
       try {
-        const { formattedRecords } = await client.send(
-          new ExecuteStatementCommand({
-            resourceArn: options.databaseClusterArn,
-            secretArn: options.databaseSecretArn,
-            database: options.databaseName,
-            sql,
-            parameters,
-            formatRecordsAs: 'JSON',
-          }),
-        )
+        const { formattedRecords } = await executeStatement({
+          ...place,
+          sql,
+          parameters,
+          formatRecordsAs: 'JSON',
+        })
         measure('DataApiTime', performance.now() - calledAt)
         return formattedRecords ? JSON.parse(formattedRecords) : []
       } catch (error) {

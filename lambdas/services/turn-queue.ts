@@ -11,6 +11,7 @@ import {
   SQSClient,
 } from '@aws-sdk/client-sqs'
 import { CodedError, type JobMessage, type QueueBody, type QueueMessage, type Tenant } from '../protocol.ts'
+import { openAwsCall } from './aws-call.ts'
 
 export interface TurnQueue {
   /** Resolves once all of them (at most 10) are durable; throws CodedError `unavailable` where one is not. */
@@ -38,26 +39,32 @@ const tenantGroup = ({ companyId, platform }: Tenant): string =>
 const openClient = (): SQSClient =>
   new SQSClient({
     maxAttempts: 2,
-    requestHandler: { connectionTimeout: CONNECT_TIMEOUT_MS, requestTimeout: REQUEST_TIMEOUT_MS },
+    requestHandler: {
+      connectionTimeout: CONNECT_TIMEOUT_MS,
+      requestTimeout: REQUEST_TIMEOUT_MS,
+      throwOnRequestTimeout: true, // else it is only warned of
+    },
   })
 
 export function openTurnQueue(queueUrl: string): TurnQueue {
   const client = openClient()
+  const sendMessageBatch = openAwsCall(
+    client,
+    () => new SendMessageBatchCommand({ QueueUrl: queueUrl, Entries: [] }),
+  )
   return {
     async send(messages) {
       try {
-        const { Failed = [] } = await client.send(
-          new SendMessageBatchCommand({
-            QueueUrl: queueUrl,
-            Entries: messages.map(({ tenant, body, delaySeconds }, index) => ({
-              Id: String(index),
-              MessageBody: encodeBody(body),
-              // On a standard queue a group is fairness between tenants, not order.
-              MessageGroupId: tenantGroup(tenant),
-              ...(delaySeconds === undefined ? {} : { DelaySeconds: delaySeconds }),
-            })),
-          }),
-        )
+        const { Failed = [] } = await sendMessageBatch({
+          QueueUrl: queueUrl,
+          Entries: messages.map(({ tenant, body, delaySeconds }, index) => ({
+            Id: String(index),
+            MessageBody: encodeBody(body),
+            // On a standard queue a group is fairness between tenants, not order.
+            MessageGroupId: tenantGroup(tenant),
+            ...(delaySeconds === undefined ? {} : { DelaySeconds: delaySeconds }),
+          })),
+        })
         if (Failed.length > 0) throw new Error(`refused: ${Failed.map(({ Code }) => Code).join(', ')}`)
       } catch (cause) {
         throw new CodedError('unavailable', 'The turn could not be queued.', { cause })

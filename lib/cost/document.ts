@@ -1,4 +1,4 @@
-/** The tables of docs/cost.md, between `<!-- table: name -->` and `<!-- end -->`. */
+/** The tables of docs/cost.md. */
 import { checkSettings, type EnvironmentName, environments, settingsFor } from '../settings.ts'
 import type { Consumption } from './consumption.ts'
 import { byService, type Cost, costOf, LEAST_CACHE, natCost } from './cost.ts'
@@ -6,7 +6,7 @@ import { newestMeasurement } from './measured.ts'
 import { type Line, prices, total } from './prices.ts'
 import { from, linesAsRows, origin } from './report.ts'
 import { synthesise } from './synthesise.ts'
-import { amount, markdownTable, type Rows, usd } from './table.ts'
+import { amount, markdownTable, type Rows, usd, withTablesMade } from './table.ts'
 import { functionNamed, memoryOf, type Template } from './template.ts'
 
 const ORDINARY = { turns: 1_000_000, answerSeconds: 8 }
@@ -51,11 +51,7 @@ export async function withTables(document: string, consumption: Consumption): Pr
   const ofPhaseTwo = checkSettings('prod', { ...environments.prod, phase: 2, cache: LEAST_CACHE })
   const cached = { consumption: newestMeasurement(2), templates: await synthesise('prod', ofPhaseTwo) }
   const known = { consumption, templates, cached }
-  return document.replace(/(<!-- table: (.+?) -->\n)[\s\S]*?(<!-- end -->)/g, (_, start, name, end) => {
-    const make = TABLES[name]
-    if (make === undefined) throw new Error(`docs/cost.md asks for a table ${name}.`)
-    return `${start}\n${make(known)}\n\n${end}`
-  })
+  return withTablesMade('docs/cost.md', document, (name) => TABLES[name]?.(known))
 }
 
 const of = ({ consumption, templates }: Known, name: EnvironmentName, load = ORDINARY): Cost =>

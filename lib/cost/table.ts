@@ -48,3 +48,18 @@ export function amount(value: number): string {
 
 export const usd = (value: number): string =>
   value.toLocaleString('en-US', { minimumFractionDigits: 2, maximumFractionDigits: 2 })
+
+/**
+ * A document with its tables made anew, between `<!-- table: name -->` and `<!-- end -->`. Refuses a marker that names none;
+ * `file` is for saying so.
+ */
+export const withTablesMade = (
+  file: string,
+  document: string,
+  make: (name: string) => string | undefined,
+): string =>
+  document.replace(/(<!-- table: (.+?) -->\n)[\s\S]*?(<!-- end -->)/g, (_, start, name, end) => {
+    const table = make(name)
+    if (table === undefined) throw new Error(`${file} asks for a table ${name}.`)
+    return `${start}\n${table}\n\n${end}`
+  })

@@ -56,7 +56,7 @@ export const metricsCost = ({ consumption }: Context): Line[] => [
 ]
 
 /** What one turn's invocations of a function are billed for, in milliseconds. */
-function billedMs(
+export function billedMs(
   { consumption }: Context,
   name: string,
   { answerSeconds }: Load,
