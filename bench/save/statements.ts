@@ -65,11 +65,6 @@ function subjects({ client, handler }: Means): Subject[] {
       save: (records) => call('select * from turnkeep.save_records($1)', records),
     },
     {
-      name: 'save_records, which persist calls',
-      aim: 0.7,
-      save: (records) => call('select * from turnkeep.save_records($1)', records),
-    },
-    {
       name: 'save_records, phase 2',
       save: (records) => call('select * from turnkeep.save_records($1)', records.map(counted)),
     },

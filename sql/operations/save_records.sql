@@ -142,7 +142,14 @@ begin
         filter (where r.sequence_number = 1 and r.on_save ->> 'title' is not null))[1],
       min(r.created_at), max(r.created_at), max(r.created_at) + interval '24 hours', count(distinct r.id)
     from unnest(v_records) r
-    group by r.session_id order by r.session_id
+    group by r.session_id
+    -- In phase 1 the turn has moved its session's clock already: a row that would stay as it is need not be locked.
+    having not exists (
+      select 1 from public.chat_sessions s
+      where s.company_id = v_tenant.company_id and s.platform = v_tenant.platform and s.id = r.session_id
+        and s.last_active_at >= max(r.created_at) and not v_counted ? r.session_id::text
+    )
+    order by r.session_id
     on conflict (company_id, platform, id) do update
     set last_active_at = greatest(session.last_active_at, excluded.last_active_at),
       expires_at = case when excluded.last_active_at > session.last_active_at then excluded.expires_at else session.expires_at end,
