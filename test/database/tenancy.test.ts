@@ -64,7 +64,7 @@ onBothEngines('a tenant', (engine) => {
       `archived_messages values ('acme', 'web', '${left}', '${segmentId}', '${sessionId}')`,
       `archived_threads values ('acme', 'web', '${sessionId}', 'left', '${left}', now())`,
       `archive_objects (company_id, platform, key, state, upload_id, schema_version, created_at) values
-        ('acme', 'web', 'archive/secret', 'complete', null, 1, now()),
+        ('acme', 'web', 'archive/secret', 'complete', null, 1, now()), ('acme', 'web', 'archive/secret, too', 'complete', null, 1, now()),
         ('acme', 'web', 'archive/begun', 'writing', 'upload', 1, now() - interval '2 hours')`,
     ])
       await database.inTenant('acme', `insert into ${insert}`)
@@ -331,7 +331,8 @@ onBothEngines('a tenant', (engine) => {
       ],
       gets: [{ kind: 'refused', body: expect.stringContaining('not_found') }],
     }),
-    read_objects: () => ({ args: [{ text: '' }, { integer: 9 }], gets: [] }),
+    // After the one whose key the strangers have adopted.
+    read_objects: () => ({ args: [{ text: 'archive/secret' }, { integer: 9 }], gets: [] }),
     forget_lost_object: () => ({ args: [{ text: 'archive/a' }], gets: [{ forget_lost_object: 0 }] }),
     copies_elsewhere: () => ({ args: [{ text: 'archive/a' }, { jsonb: [running] }], gets: [] }),
     restore_messages: () => ({ args: [{ text: '[]' }], gets: [] }),
