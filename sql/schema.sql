@@ -329,7 +329,7 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 
 -- operations
 
--- add_usage(p_company_id text, p_platform text, p_answers turnkeep.message_record[]) returns void
+-- add_usage(p_company_id text, p_platform text, p_answers message_record[]) returns void
 -- admit(p_checks jsonb, p_take boolean) returns jsonb
 -- adopt_archive_object(p_company_id text, p_platform text, p_key text, p_object jsonb, p_segments jsonb) returns boolean
 -- append_events(p_company_id text, p_platform text, p_message_id uuid, p_epoch integer, p_lease_seconds double precision, p_batches jsonb) returns TABLE(held boolean, stop_requested boolean)

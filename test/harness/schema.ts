@@ -31,8 +31,10 @@ const parts: Record<string, string> = {
       case p.polcmd when 'r' then ' for select' when 'a' then ' for insert' when 'w' then ' for update' when 'd' then ' for delete' else '' end,
       ' using ' || pg_get_expr(p.polqual, p.polrelid), ' with check ' || pg_get_expr(p.polwithcheck, p.polrelid)) as line
     from pg_policy p join pg_class c on c.oid = p.polrelid order by c.relname, p.polname`,
+  // An owner of the schema's name has it in the search path, and no other.
   operations: `
-    select format('-- %s(%s) returns %s', p.proname, pg_get_function_identity_arguments(p.oid), pg_get_function_result(p.oid)) as line
+    select replace(format('-- %s(%s) returns %s', p.proname, pg_get_function_identity_arguments(p.oid), pg_get_function_result(p.oid)),
+      'turnkeep.', '') as line
     from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname = 'turnkeep' order by 1`,
   grants: `
     select format('grant %s on %I.%I to turnkeep_app;', string_agg(lower(g.privilege_type), ', ' order by g.privilege_type), g.table_schema, g.table_name) as line
