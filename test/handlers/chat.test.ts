@@ -1,11 +1,12 @@
 import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { atItsPace } from '../harness/paced-answers.ts'
 import { inBothPhases, startTurnkeep, type Turnkeep } from '../harness/turnkeep.ts'
 
 inBothPhases('chat', (phase) => {
   let turnkeep: Turnkeep
   beforeAll(async () => {
-    turnkeep = await startTurnkeep({ ...phase, name: 'chat' })
+    turnkeep = await startTurnkeep({ ...phase, name: 'chat', scriptedModel: { respond: atItsPace } })
   })
   afterAll(() => turnkeep.close())
 
@@ -125,7 +126,7 @@ inBothPhases('chat', (phase) => {
       const { session } = await user.ask('first')
       const replies = await Promise.all(
         Array.from({ length: 5 }, () =>
-          user.ask({ message: '길게 써 주세요', sessionId: session?.sessionId }),
+          user.ask({ message: '길게 써 주세요 (3 ms)', sessionId: session?.sessionId }),
         ),
       )
       const running = replies.filter(({ status }) => status === 200)

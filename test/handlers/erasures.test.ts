@@ -9,6 +9,7 @@ import { SendMessageCommand, SQSClient } from '@aws-sdk/client-sqs'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { ErasureReceipt } from '../../lambdas/protocol.ts'
 import { runOps } from '../harness/ops.ts'
+import { atItsPace } from '../harness/paced-answers.ts'
 import { record } from '../harness/records.ts'
 import { erased, erasureEnded, exported } from '../harness/rights.ts'
 import { archiveNow, bucketOf, tracesOf } from '../harness/traces.ts'
@@ -32,7 +33,7 @@ inBothPhases('an erasure', (phase) => {
     turnkeep = await startTurnkeep({
       ...phase,
       name: 'erasures',
-      scriptedModel: { tokenDelayMs: 5 },
+      scriptedModel: { tokenDelayMs: 5, respond: atItsPace },
       environment: { TOKENS_USER_DAY: '1000000', TOKENS_USER_MONTH: '1000000' },
     })
     const options = {
@@ -138,7 +139,7 @@ inBothPhases('an erasure', (phase) => {
     const userId = 'running'
     const user = turnkeep.as({ userId })
     const begun = Promise.withResolvers<void>()
-    const reply = user.ask('길게 써 주세요', {
+    const reply = user.ask('길게 써 주세요 (50 ms)', {
       onEvent: ({ id }) => {
         if (id === 6) begun.resolve()
         return false
