@@ -139,6 +139,16 @@ const exporting: Job<{ lines: Line[] }> = {
   },
 }
 
+/** A connection that was open when the functions died may turn out to be closed by the time it is used. */
+async function again<Result>(work: () => Promise<Result>): Promise<Result> {
+  try {
+    return await work()
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error
+    return work()
+  }
+}
+
 async function run<Result>(job: Job<Result>, { userId }: Person, aim?: string) {
   const followed = follow(aim)
   const request = () => cloud.as({ userId }).call<Record<string, string>>(job.method, job.path(userId))
@@ -149,10 +159,10 @@ async function run<Result>(job: Job<Result>, { userId }: Person, aim?: string) {
     isHit = await Promise.race([followed.hit.then(() => true), sleep(STEP_WITHIN_MS).then(() => false)])
     if (isHit) {
       await cloud.killFunctions()
-      await request() // The message comes back anyway, some seconds later.
+      await again(request) // The message comes back anyway, some seconds later.
     }
   }
-  const result = await job.ended(userId, id)
+  const result = await again(() => job.ended(userId, id))
   await sleep(100) // Its last call is answered.
   followed.end()
   return { result, isHit, steps: followed.steps }

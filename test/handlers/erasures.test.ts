@@ -67,7 +67,7 @@ inBothPhases('an erasure', (phase) => {
     )
   }
 
-  const found = (marker: string) => tracesOf(turnkeep, s3, marker)
+  const found = async (marker: string) => (await tracesOf(turnkeep, s3, marker)).sort()
 
   const asked = async (userId: string, chat: Record<string, unknown>): Promise<string> => {
     const { session, terminal } = await turnkeep.as({ userId }).ask(chat)
