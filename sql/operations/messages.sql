@@ -62,7 +62,8 @@ begin
         then ((u.m).sequence_number, (u.m).id) < (coalesce(p_after_sequence, 2147483647), coalesce(p_after_id, '00000000-0000-0000-0000-000000000000'))
         else ((u.m).sequence_number, (u.m).id) > (coalesce(p_after_sequence, 0), coalesce(p_after_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff')) end
     ), sized as (
-      select p.m, case when (p.m).is_deleted then 0 else octet_length((p.m).content) end as bytes,
+      -- 600: what surrounds a text, as JSON within JSON.
+      select p.m, 600 + case when (p.m).is_deleted then 0 else octet_length((p.m).content) end as bytes,
         row_number() over (order by case when p_descending then -(p.m).sequence_number else (p.m).sequence_number end,
           case when p_descending then null else (p.m).id end, (p.m).id desc) as place
       from page p
