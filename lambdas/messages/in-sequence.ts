@@ -18,8 +18,8 @@ export interface ReadMessage {
  */
 const MAX_SEGMENTS_READ = 20
 
-/** Text that one call may return: the Data API's response holds 1 MiB, and JSON within JSON may double a text. */
-const CALL_BYTES = 400_000
+/** For the messages of one call: the Data API's response holds 1 MiB, and the segments of the session are in it, too. */
+const CALL_BYTES = 850_000
 
 interface Services {
   database: Database

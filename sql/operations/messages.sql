@@ -1,5 +1,5 @@
 -- Messages of a session in order of (sequence_number, id), saved or not yet, after the given place. Ends early, but
--- not before one message, when p_bytes of text are reached: one response of the Data API holds 1 MiB.
+-- not before one message, when they have p_bytes in the Data API's response, which holds 1 MiB.
 -- Rows: kind 'session' first (absent: no such session for this caller), then 'message', then 'segment': where those of the
 -- session lie that have left, from that place on (archived.sql; 200: there may be more). Where there are any, deleted
 -- messages are among the rows, without their text, since they hide what the archive holds of them.
@@ -61,19 +61,19 @@ begin
       where case when p_descending
         then ((u.m).sequence_number, (u.m).id) < (coalesce(p_after_sequence, 2147483647), coalesce(p_after_id, '00000000-0000-0000-0000-000000000000'))
         else ((u.m).sequence_number, (u.m).id) > (coalesce(p_after_sequence, 0), coalesce(p_after_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff')) end
-    ), sized as (
-      -- 600: what surrounds a text, as JSON within JSON.
-      select p.m, 600 + case when (p.m).is_deleted then 0 else octet_length((p.m).content) end as bytes,
+    ), listed as (
+      select case when (p.m).is_deleted then to_jsonb(p.m) || '{"content": "", "content_key": null}' else to_jsonb(p.m) end as body,
         row_number() over (order by case when p_descending then -(p.m).sequence_number else (p.m).sequence_number end,
           case when p_descending then null else (p.m).id end, (p.m).id desc) as place
       from page p
       order by place limit p_limit
+    ), sized as (
+      -- As JSON within JSON within JSON: a quotation mark has three escapes before it. 60: the row around it.
+      select l.*, 60 + 3 * octet_length(to_json(l.body::text)::text) - 2 * octet_length(l.body::text) as bytes from listed l
     ), summed as (
       select z.*, sum(z.bytes) over (order by z.place) as bytes_so_far from sized z
     )
-    select 'message', case when (s.m).is_deleted then to_jsonb(s.m) || '{"content": "", "content_key": null}' else to_jsonb(s.m) end
-    from summed s where s.bytes_so_far <= p_bytes or s.bytes_so_far = s.bytes
-    order by s.place;
+    select 'message', s.body from summed s where s.bytes_so_far <= p_bytes or s.place = 1 order by s.place;
   -- After the messages: what leaves between the two is seen twice, not never.
   return query
     select 'segment', s from turnkeep.segments_from(p_company_id, p_platform, p_session_id, p_descending,

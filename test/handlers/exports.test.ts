@@ -53,6 +53,26 @@ inBothPhases('an export', (phase) => {
     expect(JSON.stringify(lines)).not.toContain('남의 질문')
   })
 
+  test.each([
+    { of: 'many short messages', messages: 1_500, text: `'네.'` },
+    { of: 'nothing but quotation marks', messages: 60, text: `repeat('"', 15000)` },
+  ])('holds a conversation of $of, each once', async ({ of: kind, messages, text }) => {
+    await turnkeep.rows(
+      `with session as (
+        insert into chat_sessions (id, company_id, platform, user_id, message_count)
+        values (gen_random_uuid(), 'acme', 'web', '${kind}', ${messages}) returning id
+      )
+      insert into chat_messages (id, company_id, platform, session_id, role, content, status, sequence_number)
+      select gen_random_uuid(), 'acme', 'web', s.id, 'user', ${text}, 'complete', n
+      from session s cross join generate_series(1, ${messages}) n`,
+    )
+    const { answer, lines } = await exported(turnkeep.as({ userId: kind }), kind)
+    expect(answer).toMatchObject({ status: 'ready', progress: { sessions: 1, messages } })
+    expect(of(lines, 'message').map(({ sequenceNumber }) => sequenceNumber)).toEqual(
+      Array.from({ length: messages }, (_, index) => index + 1),
+    )
+  })
+
   test('of a user whom nobody has seen is ready, with nothing in it', async () => {
     const admin = turnkeep.as({ userId: 'admin', role: 'admin' })
     const { answer, lines } = await exported(admin, 'nobody / %25 하늘')
