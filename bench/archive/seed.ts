@@ -47,17 +47,23 @@ const TEXT_TABLE = `
   ) as text
   from generate_series(1, ${TEXTS}) n`
 
+/** Of version 7, as the product makes them: an index of random ones costs more. */
+const idAt = (at: string): string =>
+  `(lpad(to_hex((extract(epoch from ${at}) * 1000)::bigint), 12, '0') || '7' || substr(md5(random()::text), 1, 3) ||
+    '8' || substr(md5(random()::text), 1, 15))::uuid`
+
 const conversations = (messagesPerSession: number, scattered: boolean): string => `
-  with made as materialized (
-    select gen_random_uuid() as id, now() - make_interval(days => 40 + floor(random() * 360)::integer) as at
-    from generate_series(1, $2)
+  with times as (
+    select now() - make_interval(secs => (40 + random() * 360) * 86400) as at from generate_series(1, $2)
+  ), made as materialized (
+    select ${idAt('t.at')} as id, t.at from times t
   ), sessions as (
     insert into chat_sessions (id, company_id, platform, user_id, title, created_at, last_active_at, expires_at, message_count)
     select m.id, $1, 'web', 'user ' || m.id, 'a conversation', m.at, m.at, m.at + interval '1 day', ${messagesPerSession} from made m
   )
   insert into chat_messages (id, company_id, platform, session_id, role, content, token_count, response_time_ms, model, status,
     metadata, sequence_number, created_at, updated_at, saved_at)
-  select gen_random_uuid(), $1, 'web', m.id, case when p % 2 = 1 then 'user' else 'assistant' end, t.text, length(t.text) / 2,
+  select ${idAt(`m.at - make_interval(secs => ${messagesPerSession} - p)`)}, $1, 'web', m.id, case when p % 2 = 1 then 'user' else 'assistant' end, t.text, length(t.text) / 2,
     case when p % 2 = 0 then 2300 end, case when p % 2 = 0 then 'gpt-5-mini' end, 'complete', '{"channel": "web"}', p,
     m.at - make_interval(secs => ${messagesPerSession} - p), m.at, m.at
   from made m cross join generate_series(1, ${messagesPerSession}) p

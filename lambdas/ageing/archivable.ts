@@ -11,16 +11,22 @@ export interface ArchiveDefaults {
   archiveAboveMessages: number
 }
 
-/** Messages of one session, as archivable_lines (sql/operations/archive.sql) returns them. */
-interface Row {
+/** Messages of one session: where the first and the last stand, and a hash of their versions. */
+export interface Run {
+  messages: number
+  first_sequence: number
+  first_id: string
+  last_sequence: number
+  last_id: string
+  /** 64 bits, as a number. That of several runs is put together by exclusive or. */
+  versions: string
+}
+
+/** As list_archivable (sql/operations/archive.sql) returns it. */
+interface Row extends Run {
   kind: 'lines' | 'large' | 'unfit'
   /** JSON. The next page of the same session names it again, in the same words. */
   session: string
-  messages: number
-  first_sequence: number
-  last_sequence: number
-  ids: string
-  versions: string
   /** JSON in base64: for `lines` one a line, for `unfit` the message and why. */
   body: string
 }
@@ -48,7 +54,7 @@ export async function* readArchivable(
       bytes: RESPONSE_BYTES,
       place,
     }
-    return database.callFor<Row | Place>(tenant, 'archivable_lines', [{ jsonb: request }])
+    return database.callFor<Row | Place>(tenant, 'list_archivable', [{ jsonb: request }])
   }
   let page = await readPage()
   for (;;) {
@@ -61,18 +67,14 @@ export async function* readArchivable(
   }
 }
 
-/** Messages of one session, as lines. */
-export interface Segment {
+/** All messages of one session that are to leave, from the first to the last, as lines. */
+export interface Segment extends Run {
   id: string
-  sessionId: string
+  session_id: string
   /** Of the session when it was read, where all of it is to leave; null: only a part is. */
-  lastActiveAt: string | null
-  firstSequence: number
-  lastSequence: number
-  messages: number
-  /** Of the messages, and when their rows were changed last, between commas. */
-  ids: string
-  versions: string
+  last_active_at: string | null
+  /** Which part, in the words of Postgres. */
+  due: unknown
   text: Buffer
 }
 
@@ -83,12 +85,12 @@ const MAX_SEGMENT_MESSAGES = 250
 
 interface Open {
   session: string
-  sessionId: string
-  lastActiveAt: string | null
+  session_id: string
+  last_active_at: string | null
+  due: unknown
   user: string
-  rows: Row[]
+  run: Run | undefined
   lines: Buffer[]
-  messages: number
   bytes: number
 }
 
@@ -108,60 +110,68 @@ export async function* segmentsOf(
   let open: Open | undefined
   for await (const row of rows) {
     if (open?.session !== row.session) {
-      if (open !== undefined && open.messages > 0) yield closed(open)
-      const { session_id, user_id, last_active_at } = JSON.parse(row.session)
+      if (open?.run !== undefined) yield closed(open, open.run)
+      const { session_id, user_id, last_active_at, due } = JSON.parse(row.session)
       const user = pseudonymOf(services.pseudonymKey, tenant, user_id)
-      open = { ...empty(), session: row.session, sessionId: session_id, lastActiveAt: last_active_at, user }
+      open = { session: row.session, session_id, last_active_at, due, user, ...empty() }
     }
     const lines = await linesOf(services, row, open)
-    if (lines === undefined) continue
     const isFull =
-      open.messages + row.messages > MAX_SEGMENT_MESSAGES || open.bytes + lines.length > MAX_SEGMENT_BYTES
-    if (isFull && open.messages > 0) {
-      yield closed(open)
+      open.run !== undefined &&
+      (open.run.messages + row.messages > MAX_SEGMENT_MESSAGES ||
+        open.bytes + (lines?.length ?? 0) > MAX_SEGMENT_BYTES)
+    // Where one cannot leave the segment ends: all that is due between its first and its last message leaves with it.
+    if ((isFull || lines === undefined) && open.run !== undefined) {
+      yield closed(open, open.run)
       open = { ...open, ...empty() }
     }
-    open.rows.push(row)
+    if (lines === undefined) continue
+    open.run = joined(open.run, row)
     open.lines.push(lines)
-    open.messages += row.messages
     open.bytes += lines.length
   }
-  if (open !== undefined && open.messages > 0) yield closed(open)
+  if (open?.run !== undefined) yield closed(open, open.run)
 }
 
-const empty = () => ({ rows: [], lines: [], messages: 0, bytes: 0 })
+const empty = () => ({ run: undefined, lines: [], bytes: 0 })
 
-const closed = ({ sessionId, lastActiveAt, rows, lines, messages }: Open): Segment => ({
+const joined = (run: Run | undefined, next: Run): Run => ({
+  messages: next.messages + (run?.messages ?? 0),
+  first_sequence: (run ?? next).first_sequence,
+  first_id: (run ?? next).first_id,
+  last_sequence: next.last_sequence,
+  last_id: next.last_id,
+  versions: run === undefined ? next.versions : String(BigInt(run.versions) ^ BigInt(next.versions)),
+})
+
+const closed = ({ session_id, last_active_at, due, lines }: Open, run: Run): Segment => ({
   id: uuidv7(),
-  sessionId,
-  lastActiveAt,
-  firstSequence: rows[0]?.first_sequence ?? 0,
-  lastSequence: rows.at(-1)?.last_sequence ?? 0,
-  messages,
-  ids: rows.map(({ ids }) => ids).join(','),
-  versions: rows.map(({ versions }) => versions).join(','),
+  session_id,
+  last_active_at,
+  due,
+  ...run,
   text: lines.length === 1 ? (lines[0] as Buffer) : Buffer.concat(lines),
 })
 
-/** Each row's JSON goes in as Postgres wrote it: parsed and written again, its larger numbers would be others. */
+/** Undefined: it stays. Each row's JSON goes in as Postgres wrote it: parsed and written again, its larger numbers would be others. */
 async function linesOf(
   { bucket, onUnfit }: SegmentServices,
   { kind, body }: Row,
-  { sessionId, user }: Open,
+  { session_id, user }: Open,
 ): Promise<Buffer | undefined> {
   const end = `,"user":${JSON.stringify(user)}}\n`
   // A byte a character: that is fast. In JSON no line feed stands within a string.
   if (kind === 'lines') return Buffer.from(atob(body).split('}\n').join(end), 'latin1')
   if (kind === 'unfit') {
     const { message_id, why } = parsed(body)
-    onUnfit(sessionId, message_id, why)
+    onUnfit(session_id, message_id, why)
     return undefined
   }
   const row = Buffer.from(body, 'base64').toString()
   const { id, content_key } = JSON.parse(row)
   const text = await bucket.get(content_key)
   if (text === undefined) {
-    onUnfit(sessionId, id, 'its text is gone')
+    onUnfit(session_id, id, 'its text is gone')
     return undefined
   }
   return Buffer.from(`{"content":${JSON.stringify(text)},${row.slice(1, -1)}${end}`)

@@ -28,14 +28,8 @@ export interface Listed extends SegmentPlace {
   last_sequence: number
 }
 
-/** What is known of a segment once its bytes are on their way. */
-export interface Written extends Listed {
-  id: string
-  last_active_at: string | null
-  /** As Segment has them: as text, since objects for all of an object's messages would fill the memory. */
-  ids: string
-  versions: string
-}
+/** What is known of a segment once its bytes are on their way: not its text, which would fill the memory. */
+export type Written = Omit<Segment, 'text'> & Listed
 
 export interface WrittenObject<Segment extends Listed = Written> {
   key: string
@@ -125,19 +119,12 @@ const placed = (
   { key, bytes: offset }: WrittenObject,
   { segment, textBytes, sha256, bytes }: Member,
 ): Written => ({
-  id: segment.id,
-  session_id: segment.sessionId,
-  last_active_at: segment.lastActiveAt,
+  ...segment,
   object_key: key,
   byte_offset: offset,
   byte_length: bytes.length,
   text_bytes: textBytes,
-  messages: segment.messages,
-  first_sequence: segment.firstSequence,
-  last_sequence: segment.lastSequence,
   sha256,
-  ids: segment.ids,
-  versions: segment.versions,
 })
 
 /** The segments since the last call, while the upload goes on: whoever erases a user finds them from here on. */
@@ -145,7 +132,7 @@ async function record(database: Database, tenant: Tenant, { key, segments }: Wri
   const from = Math.floor((segments.length - 1) / SEGMENTS_IN_CALL) * SEGMENTS_IN_CALL
   const recorded = segments
     .slice(from)
-    .map(({ object_key, last_active_at, ids, versions, ...segment }) => segment)
+    .map(({ object_key, last_active_at, due, first_id, last_id, versions, ...segment }) => segment)
   await database.callFor(tenant, 'record_segments', [{ text: key }, { jsonb: recorded }])
 }
 

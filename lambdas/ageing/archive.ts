@@ -219,6 +219,8 @@ async function complete(
 
 /** In one transaction: who writes in one of its sessions waits for it, some milliseconds. */
 const MESSAGES_IN_CALL = 250
+/** Of sessions that nobody has used for long: that somebody waits for them hardly happens. */
+const UNUSED_IN_CALL = 1_000
 const CALLS_AT_ONCE = 2
 
 /** Lets the messages of segments leave Postgres, batch after batch. Returns how many have. */
@@ -230,13 +232,9 @@ async function letLeave(
 ): Promise<number> {
   const calls = inOrder(batchesOf(segments), CALLS_AT_ONCE, async (batch) => {
     if (timeLeft() <= 0) return [] // The next run copies them once more.
-    return database.callFor<{ messages: number }>(tenant, 'switch_segments', [
+    return database.callFor<{ messages: number }>(tenant, 'remove_archived', [
       { text: key },
-      {
-        jsonb: batch.map(({ id, session_id, byte_offset, last_active_at, ids, versions }) => {
-          return { id, session_id, byte_offset, last_active_at, ids, versions }
-        }),
-      },
+      { jsonb: batch.map(({ object_key, byte_length, text_bytes, sha256, ...segment }) => segment) },
     ])
   })
   let messages = 0
@@ -248,7 +246,8 @@ function* batchesOf(segments: readonly Written[]): Generator<Written[], void> {
   let batch: Written[] = []
   let messages = 0
   for (const segment of segments) {
-    if (batch.length > 0 && messages + segment.messages > MESSAGES_IN_CALL) {
+    const limit = segment.last_active_at === null ? MESSAGES_IN_CALL : UNUSED_IN_CALL
+    if (batch.length > 0 && messages + segment.messages > limit) {
       yield batch
       batch = []
       messages = 0

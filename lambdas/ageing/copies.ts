@@ -3,7 +3,7 @@ import { CodedError, type Count, type Tenant } from '../protocol.ts'
 import type { Bucket } from '../services/bucket.ts'
 import type { Database } from '../services/database.ts'
 import type { ArchivedSegment } from '../services/hot-store.ts'
-import { type ArchivedMessage, BrokenSegment, readLines } from './segments.ts'
+import { type ArchivedMessage, BrokenSegment, messageOf, readLines } from './segments.ts'
 
 export interface Copy {
   message: ArchivedMessage
@@ -18,7 +18,7 @@ export async function readCopies(
   segment: ArchivedSegment,
 ): Promise<Copy[]> {
   const lines = await readLines(bucket, segment)
-  return lines.map((line) => ({ message: JSON.parse(line), line, segment }))
+  return lines.map((line) => ({ message: messageOf(line), line, segment }))
 }
 
 /** A message that was put back is archived again, so its session has several copies: the last one counts. */

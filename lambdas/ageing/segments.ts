@@ -8,7 +8,7 @@ import type { StoredMessage } from '../services/hot-store.ts'
 /** Of the lines. Raised when a reader has to know of a change. */
 export const SCHEMA_VERSION = 1
 
-/** One line: a row of chat_messages, with its whole text in `content` wherever it stood. */
+/** One line: a row of chat_messages without what is null, and with its whole text in `content` wherever it stood. */
 export interface ArchivedMessage extends StoredMessage {
   /** A keyed hash of the session's user (pseudonym.ts). */
   user: string
@@ -19,6 +19,26 @@ export interface ArchivedMessage extends StoredMessage {
   updated_at: string
   saved_at: string
 }
+
+const ABSENT = {
+  content_key: null,
+  token_count: null,
+  response_time_ms: null,
+  model: null,
+  langsmith_trace_id: null,
+  parent_message_id: null,
+  deleted_at: null,
+  inquiry_category: null,
+  satisfaction_score: null,
+  feedback_comment: null,
+  resolution_status: null,
+  priority: null,
+  follow_up_needed: null,
+  business_impact: null,
+} satisfies Partial<ArchivedMessage>
+
+/** A line as a message. */
+export const messageOf = (line: string): ArchivedMessage => ({ ...ABSENT, ...JSON.parse(line) })
 
 /** Where a segment lies and what it must be, as archive_segments has it. */
 export interface SegmentPlace {
@@ -43,7 +63,7 @@ export const sha256Of = (text: Uint8Array): string => createHash('sha256').updat
 
 /** The lines of a segment from the bytes of its member. Throws BrokenSegment where they are not what was written. */
 export const openSegment = (bytes: Uint8Array, place: SegmentPlace): ArchivedMessage[] =>
-  linesOf(bytes, place).map((line) => JSON.parse(line))
+  linesOf(bytes, place).map(messageOf)
 
 /** The same, as they are: parsed and written again, their larger numbers would be others. */
 export function linesOf(bytes: Uint8Array, place: SegmentPlace): string[] {
@@ -89,7 +109,7 @@ export async function readLines(bucket: Pick<Bucket, 'getRange'>, place: Segment
 export const readSegment = async (
   bucket: Pick<Bucket, 'getRange'>,
   place: SegmentPlace,
-): Promise<ArchivedMessage[]> => (await readLines(bucket, place)).map((line) => JSON.parse(line))
+): Promise<ArchivedMessage[]> => (await readLines(bucket, place)).map(messageOf)
 
 /** A line as the row that it was: with its text where it stood, in the object that content_key names if it had one. */
 export function rowOf({ content, content_key }: ArchivedMessage, line: string): string {

@@ -82,11 +82,21 @@ export function encodeRows({ fields, rows, command }: Statement, options: Result
   const keys = fields.map(({ name }) => JSON.stringify(name))
   if (new Set(keys).size < keys.length)
     throw unsupported('The result contains columns of the same name, which JSON cannot hold')
+  const names = keys.map((key) => `${within(key)}:`)
   const objects = rows.map(
-    (row) => `{${columns.map((column, index) => `${keys[index]}:${value(column, row[index])}`).join(',')}}`,
+    (row) => `{${columns.map((column, index) => names[index] + valueWithin(column, row[index])).join(',')}}`,
   )
-  return [`"formattedRecords":${JSON.stringify(`[${objects.join(',')}]`)}`]
+  return [`"formattedRecords":"[${objects.join(',')}]"`]
 }
+
+/** JSON as it stands within a string of JSON. */
+const within = (json: string) => JSON.stringify(json).slice(1, -1)
+
+/** Base64 has nothing to escape, and is most of what is large. */
+const valueWithin = (column: Column, cell: string | null | undefined): string =>
+  column.kind === 'blob' && !column.isArray && typeof cell === 'string'
+    ? `\\"${base64(cell)}\\"`
+    : within(value(column, cell))
 
 function checkRowSizes(rows: Statement['rows'], columns: Column[]) {
   for (const row of rows) {
@@ -141,8 +151,10 @@ const SCALAR_JSON: Record<Kind, (cell: string) => string> = {
   string: (cell) => JSON.stringify(cell),
   // "The Data API always returns TIMESTAMPTZ in UTC", and without saying so (drizzle-orm pull request 4918).
   instant: (cell) => JSON.stringify(cell.replace(/\+00$/, '')),
-  blob: (cell) => JSON.stringify(Buffer.from(cell.slice('\\x'.length), 'hex').toString('base64')),
+  blob: (cell) => `"${base64(cell)}"`,
 }
+
+const base64 = (cell: string): string => Buffer.from(cell.slice('\\x'.length), 'hex').toString('base64')
 
 /** Elements of an array's text: `{a,"b,\"c",NULL}`. Those of a second dimension are refused, as on Aurora. */
 function elementsOf(cell: string): (string | null)[] {

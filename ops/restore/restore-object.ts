@@ -4,6 +4,7 @@ import {
   type ArchivedMessage,
   BrokenSegment,
   linesOf,
+  messageOf,
   rowOf,
   SCHEMA_VERSION,
   type SegmentPlace,
@@ -130,7 +131,7 @@ async function restoreSegment(
     rowBytes = 0
   }
   for (const line of lines) {
-    const message: ArchivedMessage = JSON.parse(line)
+    const message = messageOf(line)
     if (isErased(tombstones, message)) {
       outcomes.erased += 1
       continue
@@ -162,7 +163,7 @@ async function putNewer(
       throw error
     })
     const rows = lines.flatMap((line) => {
-      const message: ArchivedMessage = JSON.parse(line)
+      const message = messageOf(line)
       return wanted.has(message.id) ? [rowOf(message, line)] : []
     })
     for (const some of inCalls(rows, CALL_BYTES, Buffer.byteLength)) await database.put(tenant, some)

@@ -35,51 +35,100 @@ language sql stable as $$
     )
 $$;
 
+-- Of many rows these are put together by bit_xor: each row, and each of its versions, changes it.
+create or replace function turnkeep.version_of(p_id uuid, p_updated_at timestamptz) returns bigint
+language sql immutable as $$ select hash_record_extended(row (p_id, p_updated_at), 0) $$;
+
+-- Whether a message is to leave a session that is used: {before, beyond (null: none is), beyond_before}. Null: of one that is
+-- not, all are.
+create or replace function turnkeep.is_due(p_created_at timestamptz, p_sequence integer, p_due jsonb) returns boolean
+language sql stable as $$
+  select case when jsonb_typeof(p_due) = 'object' then p_created_at < (p_due ->> 'before')::timestamptz or coalesce(
+    p_sequence <= (p_due ->> 'beyond')::integer and p_created_at < (p_due ->> 'beyond_before')::timestamptz, false) else true end
+$$;
+
+-- A row as a line of the archive: as to_json writes it, without what is null, and without a text that lies in an object.
+create or replace function turnkeep.archive_line(m public.chat_messages) returns text
+language sql stable as $$
+  select concat('{"id":"', m.id, '","company_id":', to_json(m.company_id), ',"platform":', to_json(m.platform),
+    ',"session_id":"', m.session_id, '","thread_id":', to_json(m.thread_id), ',"role":"', m.role, '"',
+    case when m.content_key is null then ',"content":' || to_json(m.content)::text else ',"content_key":' || to_json(m.content_key)::text end,
+    ',"token_count":' || m.token_count, ',"response_time_ms":' || m.response_time_ms, ',"model":' || to_json(m.model)::text,
+    ',"status":"', m.status, '","sources":', m.sources, ',"metadata":', m.metadata,
+    ',"langsmith_trace_id":' || to_json(m.langsmith_trace_id)::text, ',"parent_message_id":"' || m.parent_message_id || '"',
+    ',"sequence_number":', m.sequence_number, ',"is_deleted":', to_json(m.is_deleted), ',"deleted_at":' || to_json(m.deleted_at)::text,
+    ',"created_at":', to_json(m.created_at), ',"updated_at":', to_json(m.updated_at), ',"saved_at":', to_json(m.saved_at),
+    ',"inquiry_category":' || to_json(m.inquiry_category)::text, ',"satisfaction_score":' || m.satisfaction_score,
+    ',"feedback_comment":' || to_json(m.feedback_comment)::text, ',"resolution_status":' || to_json(m.resolution_status)::text,
+    ',"priority":' || to_json(m.priority)::text, ',"follow_up_needed":' || to_json(m.follow_up_needed)::text,
+    ',"business_impact":' || to_json(m.business_impact)::text, '}')
+$$;
+
 -- Messages that are to leave, session after session, in the order of their positions: first all of sessions that were not
 -- used for so many days ('sessions'), then of other sessions what is as old, and what is beyond the newest so many of a
 -- session and older than a day ('messages'). Sessions that were deleted are left to retention.
 -- p_request: place (as an answer gave it; absent: from the start), after_days and above_messages (where the tenant has set
 -- nothing itself), sessions (looked at in this call), bytes (after which the answer ends; it may have 90,000 more).
--- Rows by kind, the first three with their session, as JSON {session_id, user_id, last_active_at (null: only a part leaves)}:
---   lines    messages, each as JSON and a line feed, with how many they are, their positions, and their ids and the
---            versions of their rows (updated_at) between commas, or
+-- Rows by kind, all but the last with their session, as JSON {session_id, user_id, last_active_at, due}, of which either is
+-- null: where all leaves that the session has, and where only messages do that are `due` (is_due):
+--   lines    messages, each as JSON and a line feed, with how many they are, the positions of the first and the last, between
+--            which nothing else is to leave, and a hash of their ids and of the versions of their rows (updated_at), or
 --   large    one without its content, which is the object that content_key names, or
 --   unfit    {message_id, why}: it stays, since it is not what the archive can hold;
 --   place    where to go on; absent: that was all.
 -- Bodies are bytes, which the Data API returns as base64: a text of JSON within its JSON would have three escapes before each
 -- quotation mark, and take most of the time of whoever writes and reads it.
-create or replace function turnkeep.archivable_lines(p_company_id text, p_platform text, p_request jsonb)
-returns table (kind text, session text, messages integer, first_sequence integer, last_sequence integer, ids text, versions text, body bytea)
+create or replace function turnkeep.list_archivable(p_company_id text, p_platform text, p_request jsonb)
+returns table (kind text, session text, messages integer, first_sequence integer, first_id uuid, last_sequence integer, last_id uuid,
+  versions text, body bytea)
 language plpgsql as $$
 #variable_conflict use_column
 declare
   c_first constant uuid := '00000000-0000-0000-0000-000000000000';
   c_last constant uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
-  -- A row that the Data API returns holds 64 KB: two of these, and the ids and versions of 80 lines, which have 700 bytes at least.
-  c_line constant integer := 28000;
+  -- A row that the Data API returns holds 64 KB: two of these, and what is beside them.
+  c_line constant integer := 30000;
   c_row constant integer := 65000;
-  -- More are made than an answer holds only where a session has more than this.
+  -- Of one session in one answer. Of the last one more may be made than the answer holds.
   c_messages constant integer := 250;
+  -- What surrounds a text.
+  c_rest constant integer := 600;
+  -- The same from page to page, or the same session would be another one on the next.
+  v_now timestamptz := coalesce(p_request #>> '{place,now}', now()::text);
   v_settings jsonb;
   v_before timestamptz;
   v_above integer;
   v_part text := coalesce(p_request #>> '{place,part}', 'sessions');
+  v_next_part text;
   v_session_id uuid := coalesce(p_request #>> '{place,session_id}', c_first::text);
   v_sequence integer := coalesce(p_request #>> '{place,sequence}', '0');
   v_id uuid := coalesce(p_request #>> '{place,id}', c_first::text);
   v_next uuid;
   v_left integer := (p_request ->> 'sessions')::integer;
   v_bytes integer := (p_request ->> 'bytes')::integer;
+  v_wanted integer := v_bytes * 3 / 4;
   v_session public.chat_sessions;
-  v_beyond integer;
   v_is_due boolean;
-  v_held uuid[];
+  v_due jsonb;
+  v_beyond integer;
   v_count integer;
+  v_size integer;
+  v_to_sequence integer;
+  v_to_id uuid;
+  -- Of the sessions that are due.
+  v_ids uuid[] := '{}';
+  v_heads text[] := '{}';
+  v_dues jsonb[] := '{}';
+  v_from_sequences integer[] := '{}';
+  v_from_ids uuid[] := '{}';
+  v_to_sequences integer[] := '{}';
+  v_to_ids uuid[] := '{}';
+  v_held uuid[];
   v_row record;
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
   v_settings := turnkeep.settings_of(p_company_id, p_platform);
-  v_before := now() - make_interval(days => coalesce((v_settings ->> 'archiveAfterDays')::integer, (p_request ->> 'after_days')::integer));
+  v_before := v_now - make_interval(days => coalesce((v_settings ->> 'archiveAfterDays')::integer, (p_request ->> 'after_days')::integer));
   v_above := coalesce((v_settings ->> 'archiveAboveMessages')::integer, (p_request ->> 'above_messages')::integer);
   loop
     -- From session to session along the index, whatever lies between.
@@ -87,22 +136,23 @@ begin
     where m.company_id = p_company_id and m.platform = p_platform
       and (m.session_id, m.sequence_number, m.id) > (v_session_id, v_sequence, v_id)
     order by m.session_id, m.sequence_number, m.id limit 1;
-    exit when v_next is null and v_part = 'messages';
     if v_next is null then
-      v_part := 'messages';
+      exit when v_part = 'messages';
       v_session_id := c_first;
       v_sequence := 0;
       v_id := c_first;
+      v_next_part := 'messages';
+      exit when v_ids <> '{}';
+      v_part := 'messages';
       continue;
     end if;
+    exit when v_left = 0 or v_wanted < 0;
+    v_left := v_left - 1;
     if v_next <> v_session_id then
       v_session_id := v_next;
       v_sequence := 0;
       v_id := c_first;
     end if;
-    exit when v_left = 0 or v_bytes < 0;
-    v_left := v_left - 1;
-
     select * into v_session from public.chat_sessions s
     where s.company_id = p_company_id and s.platform = p_platform and s.id = v_session_id;
     v_beyond := null;
@@ -121,62 +171,95 @@ begin
     end if;
     v_count := 0;
     if v_is_due and v_session.deleted_at is null then
-      session := jsonb_build_object('session_id', v_session_id, 'user_id', v_session.user_id,
-        'last_active_at', case when v_part = 'sessions' then v_session.last_active_at end);
-      v_held := turnkeep.held_by_turns(p_company_id, p_platform, array[v_session_id]);
-      for v_row in
-        with due as materialized (
-          select m.id, m.sequence_number, m.updated_at::text as version, m.content_key is not null as is_large,
-            case when m.content_key is null then to_json(m)::text else (to_jsonb(m) - 'content')::text end as line,
-            case when jsonb_typeof(m.sources) <> 'array' then 'sources' when jsonb_typeof(m.metadata) <> 'object' then 'metadata' end as why
-          from public.chat_messages m
-          where m.company_id = p_company_id and m.platform = p_platform and m.session_id = v_session_id
-            and (m.session_id, m.sequence_number, m.id) > (v_session_id, v_sequence, v_id)
-            and (v_part = 'sessions' or m.created_at < v_before
-              or (m.sequence_number <= v_beyond and m.created_at < now() - interval '1 day'))
-            and m.id <> all (v_held)
-          order by m.session_id, m.sequence_number, m.id limit c_messages
-        ), sized as (
-          select d.*, octet_length(d.line) as bytes,
-            case when d.why is not null or octet_length(d.line) > c_row then 'unfit' when d.is_large then 'large' else 'lines' end as kind
-          from due d
-        ), cut as (
-          select z.*, row_number() over place as position, z.kind <> 'lines' or z.bytes > c_line as is_alone,
-            count(*) filter (where z.kind <> 'lines' or z.bytes > c_line) over place as alone_before,
-            sum(z.bytes) over place / c_line as part
-          from sized z window place as (order by z.sequence_number, z.id rows between unbounded preceding and current row)
-        )
-        select c.kind, count(*)::integer as messages, min(c.sequence_number) as first_sequence, max(c.sequence_number) as last_sequence,
-          string_agg(c.id::text, ',' order by c.position) as ids, string_agg(c.version, ',' order by c.position) as versions,
-          string_agg(c.line, E'\n' order by c.position) as lines, (array_agg(c.id order by c.position desc))[1] as last_id,
-          coalesce(min(c.why), 'size') as why
-        from cut c group by c.kind, c.is_alone, c.alone_before, c.part order by min(c.position)
-      loop
-        exit when v_bytes < 0;
-        kind := v_row.kind;
-        messages := v_row.messages;
-        first_sequence := v_row.first_sequence;
-        last_sequence := v_row.last_sequence;
-        ids := v_row.ids;
-        versions := v_row.versions;
-        body := convert_to(case v_row.kind when 'unfit' then json_build_object('message_id', v_row.last_id, 'why', v_row.why)::text
-          when 'large' then v_row.lines else v_row.lines || E'\n' end, 'UTF8');
-        v_bytes := v_bytes - 400 - octet_length(ids) - octet_length(versions) - octet_length(body) * 4 / 3;
-        return next;
-        v_count := v_count + v_row.messages;
-        v_sequence := v_row.last_sequence;
-        v_id := v_row.last_id;
-      end loop;
-      exit when v_bytes < 0;
+      v_due := case when v_part = 'messages' then
+        jsonb_build_object('before', v_before, 'beyond', v_beyond, 'beyond_before', v_now - interval '1 day') end;
+      select count(*), sum(octet_length(m.content) + c_rest), max(m.sequence_number), (array_agg(m.id))[count(*)]
+      into v_count, v_size, v_to_sequence, v_to_id
+      from (
+        select m.content, m.sequence_number, m.id from public.chat_messages m
+        where m.company_id = p_company_id and m.platform = p_platform and m.session_id = v_session_id
+          and (m.sequence_number, m.id) > (v_sequence, v_id) and turnkeep.is_due(m.created_at, m.sequence_number, v_due)
+        order by m.sequence_number, m.id limit c_messages
+      ) m;
+      if v_count > 0 then
+        v_wanted := v_wanted - v_size;
+        v_ids := v_ids || v_session_id;
+        v_heads := v_heads || jsonb_build_object('session_id', v_session_id, 'user_id', v_session.user_id,
+          'last_active_at', case when v_due is null then v_session.last_active_at end, 'due', v_due)::text;
+        v_dues := v_dues || coalesce(v_due, 'null');
+        v_from_sequences := v_from_sequences || v_sequence;
+        v_from_ids := v_from_ids || v_id;
+        v_to_sequences := v_to_sequences || v_to_sequence;
+        v_to_ids := v_to_ids || v_to_id;
+      end if;
     end if;
-    continue when v_count = c_messages; -- There may be more of this session.
+    if v_count = c_messages then -- There may be more of this session.
+      v_sequence := v_to_sequence;
+      v_id := v_to_id;
+      exit;
+    end if;
     v_sequence := 2147483647;
     v_id := c_last;
   end loop;
-  if v_next is not null then
+
+  v_held := turnkeep.held_by_turns(p_company_id, p_platform, v_ids);
+  for v_row in
+    with made as materialized (
+      select s.place, s.id as session_id, s.head, m.id, m.sequence_number, m.content_key is not null as is_large,
+        case when jsonb_typeof(m.sources) <> 'array' then 'sources' when jsonb_typeof(m.metadata) <> 'object' then 'metadata' end as why,
+        turnkeep.archive_line(m) as line, turnkeep.version_of(m.id, m.updated_at) as version
+      from unnest(v_ids, v_heads, v_dues, v_from_sequences, v_from_ids, v_to_sequences, v_to_ids)
+        with ordinality s (id, head, due, from_sequence, from_id, to_sequence, to_id, place)
+      cross join lateral (
+        select * from public.chat_messages m
+        where m.company_id = p_company_id and m.platform = p_platform and m.session_id = s.id
+          and (m.sequence_number, m.id) > (s.from_sequence, s.from_id) and (m.sequence_number, m.id) <= (s.to_sequence, s.to_id)
+          and m.id <> all (v_held) and turnkeep.is_due(m.created_at, m.sequence_number, s.due)
+        order by m.sequence_number, m.id
+      ) m
+    ), sized as (
+      select d.*, octet_length(d.line) as bytes,
+        case when d.why is not null or octet_length(d.line) > c_row then 'unfit'
+          when d.is_large then 'large' else 'lines' end as kind
+      from made d
+    ), cut as (
+      select z.*, z.kind <> 'lines' or z.bytes > c_line as is_alone,
+        count(*) filter (where z.kind <> 'lines' or z.bytes > c_line) over w as alone_before, sum(z.bytes) over w / c_line as part
+      from sized z window w as (partition by z.place order by z.sequence_number, z.id rows unbounded preceding)
+    )
+    select min(c.kind) as kind, c.session_id, c.head, count(*)::integer as messages, min(c.sequence_number) as first_sequence,
+      max(c.sequence_number) as last_sequence, array_agg(c.id order by c.sequence_number, c.id) as ids, bit_xor(c.version) as versions,
+      string_agg(c.line, E'\n' order by c.sequence_number, c.id) as lines, coalesce(min(c.why), 'size') as why
+    from cut c
+    group by c.place, c.session_id, c.head, c.alone_before, c.is_alone, c.part
+    order by c.place, c.alone_before, c.is_alone desc, c.part
+  loop
+    kind := v_row.kind;
+    session := v_row.head;
+    messages := v_row.messages;
+    first_sequence := v_row.first_sequence;
+    first_id := v_row.ids[1];
+    last_sequence := v_row.last_sequence;
+    last_id := v_row.ids[v_row.messages];
+    versions := v_row.versions;
+    body := convert_to(case v_row.kind when 'lines' then v_row.lines || E'\n' when 'large' then v_row.lines
+      else json_build_object('message_id', last_id, 'why', v_row.why)::text end, 'UTF8');
+    v_bytes := v_bytes - 500 - octet_length(body) * 4 / 3;
+    return next;
+    if v_bytes < 0 then
+      v_next_part := v_part;
+      v_session_id := v_row.session_id;
+      v_sequence := last_sequence;
+      v_id := last_id;
+      exit;
+    end if;
+  end loop;
+  if v_next is not null or v_bytes < 0 or v_next_part <> v_part then
     kind := 'place';
     session := null;
-    body := convert_to(jsonb_build_object('part', v_part, 'session_id', v_session_id, 'sequence', v_sequence, 'id', v_id)::text, 'UTF8');
+    versions := null;
+    body := convert_to(jsonb_build_object('now', v_now, 'part', coalesce(v_next_part, v_part), 'session_id', v_session_id, 'sequence', v_sequence,
+      'id', v_id)::text, 'UTF8');
     return next;
   end if;
 end $$;
@@ -237,12 +320,12 @@ begin
   return found and not v_has_erased;
 end $$;
 
--- The rows of these segments leave: [{id, session_id, byte_offset, last_active_at, ids, versions}, …] as they were read back,
--- with ids and versions (updated_at) between commas. A segment is passed over, whole, where one of its rows has changed, is
--- gone, locked, or held by a turn, and where last_active_at is given and its session was used since. Returns the segments
--- whose rows have left.
+-- The rows of these segments leave: [{id, session_id, byte_offset, last_active_at, due, messages, first_sequence, first_id,
+-- last_sequence, last_id, versions}, …], each of all messages that are to leave from its first to its last, as list_archivable
+-- gave them out. A segment is passed over, whole, where one of its rows has changed, is gone, new, locked, or held by a turn,
+-- and where last_active_at is given and its session was used since. Returns the segments whose rows have left.
 -- Sessions are locked first, in their order, as saving does it; nothing is waited for after that.
-create or replace function turnkeep.switch_segments(p_company_id text, p_platform text, p_key text, p_segments jsonb)
+create or replace function turnkeep.remove_archived(p_company_id text, p_platform text, p_key text, p_segments jsonb)
 returns table (segment_id uuid, messages integer)
 language plpgsql
 -- All that it touches was read a moment ago: going to it by its keys costs no more than reading on.
@@ -256,6 +339,7 @@ declare
   v_held uuid[];
   v_tids tid[];
   v_segments uuid[];
+  v_segment_tids tid[];
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
   perform 1 from public.archive_objects o
@@ -275,40 +359,38 @@ begin
   v_held := turnkeep.held_by_turns(p_company_id, p_platform, v_sessions);
 
   with given as materialized (
-    select r.id, r.session_id, r.ids, r.versions, c.first_sequence, c.last_sequence
-    from jsonb_to_recordset(p_segments)
-      as r (id uuid, session_id uuid, byte_offset bigint, last_active_at timestamptz, ids text, versions text)
+    select r.*, c.tid
+    from jsonb_to_recordset(p_segments) as r (id uuid, session_id uuid, byte_offset bigint, last_active_at timestamptz, due jsonb, messages integer,
+      first_sequence integer, first_id uuid, last_sequence integer, last_id uuid, versions bigint)
     join unnest(v_sessions, v_used) as s (id, used_at) on s.id = r.session_id
     -- Limits and locks keep Postgres from reading all segments, or messages, of the tenant and joining them.
     cross join lateral (
-      select a.first_sequence, a.last_sequence from public.archive_segments a
+      select a.ctid as tid from public.archive_segments a
       where a.company_id = p_company_id and a.platform = p_platform and a.session_id = r.session_id and a.id = r.id
         and a.object_key = p_key and a.byte_offset = r.byte_offset and a.state = 'copied'
-      limit 1
+      for update skip locked
     ) c
     where r.last_active_at is null or (r.last_active_at = s.used_at and r.session_id <> all (v_busy))
-  ), found as materialized (
-    select m.* from given g cross join lateral (
-      select m.ctid as tid, m.id, m.updated_at from public.chat_messages m
+  ), found as (
+    select g.id as segment_id, g.tid as segment_tid, array_agg(m.tid) as tids
+    from given g cross join lateral (
+      select m.ctid as tid, turnkeep.version_of(m.id, m.updated_at) as version from public.chat_messages m
       where m.company_id = p_company_id and m.platform = p_platform and m.session_id = g.session_id
-        and m.sequence_number between g.first_sequence and g.last_sequence and m.id <> all (v_held)
+        and (m.sequence_number, m.id) between (g.first_sequence, g.first_id) and (g.last_sequence, g.last_id)
+        and m.id <> all (v_held) and turnkeep.is_due(m.created_at, m.sequence_number, g.due)
       for update skip locked
     ) m
-  ), wanted as materialized (
-    select g.id as segment_id, f.tid
-    from given g
-    cross join lateral unnest(string_to_array(g.ids, ',')::uuid[], string_to_array(g.versions, ',')::timestamptz[]) n (id, version)
-    left join found f on f.id = n.id and f.updated_at = n.version
+    group by g.id, g.tid, g.messages, g.versions having count(*) = g.messages and bit_xor(m.version) = g.versions
   )
-  select array_agg(w.tid), array_agg(w.segment_id) into v_tids, v_segments
-  from wanted w where w.segment_id not in (select i.segment_id from wanted i where i.tid is null);
+  select array_agg(t.tid), array_agg(f.segment_id), array_agg(f.segment_tid) into v_tids, v_segments, v_segment_tids
+  from found f cross join unnest(f.tids) t (tid);
 
   return query
     with gone as (
       -- They are locked: where they lie is where they stay.
-      delete from public.chat_messages m using unnest(v_tids, v_segments) n (tid, segment_id)
+      delete from public.chat_messages m using unnest(v_tids, v_segments, v_segment_tids) n (tid, segment_id, segment_tid)
       where m.ctid = n.tid and m.company_id = p_company_id and m.platform = p_platform
-      returning n.segment_id, m.id, m.session_id, m.thread_id, m.role, m.is_deleted, m.created_at
+      returning n.segment_id, n.segment_tid, m.id, m.session_id, m.thread_id, m.role, m.is_deleted, m.created_at
     ), placed as (
       insert into public.archived_messages as a (company_id, platform, id, segment_id, session_id)
       select p_company_id, p_platform, g.id, g.segment_id, g.session_id from gone g
@@ -325,15 +407,15 @@ begin
       -- Their time to be resumed is over, and what they hold must not be taken for a message that is not saved yet.
       delete from public.chat_turns t
       where t.company_id = p_company_id and t.platform = p_platform and t.session_id = any (v_sessions)
-        and exists (select 1 from gone g where g.id in (t.message_id, t.question_id))
+        and (t.message_id in (select g.id from gone g) or t.question_id in (select g.id from gone g))
       returning t.message_id
     ), events as (
       delete from public.chat_reply_events e using turns t
       where e.company_id = p_company_id and e.platform = p_platform and e.message_id = t.message_id
     ), live as (
-      update public.archive_segments c set state = 'live'
-      where c.company_id = p_company_id and c.platform = p_platform and c.session_id = any (v_sessions)
-        and c.id in (select g.segment_id from gone g)
+      update public.archive_segments c set state = 'live', message_ids = l.ids
+      from (select g.segment_tid, array_agg(g.id) as ids from gone g group by 1) l
+      where c.ctid = l.segment_tid and c.company_id = p_company_id and c.platform = p_platform
     )
     select g.segment_id, count(*)::integer from gone g group by 1;
 end $$;

@@ -170,7 +170,9 @@ begin
         select t.thread_id from public.archived_threads t
         where t.company_id = p_company_id and t.platform = p_platform and t.session_id = a.session_id limit 1), 'main'))
       from public.erased_sessions e
-      join public.archived_messages a on a.company_id = e.company_id and a.platform = e.platform and a.session_id = e.session_id
+      join public.archive_segments c on c.company_id = e.company_id and c.platform = e.platform and c.session_id = e.session_id
+      join public.archived_messages a on a.company_id = e.company_id and a.platform = e.platform and a.id = any (c.message_ids)
+        and a.segment_id = c.id
       where e.company_id = p_company_id and e.platform = p_platform and e.job_id = p_job_id and e.cleared_at is null
       order by a.session_id, a.id limit p_limit;
   end if;
@@ -321,7 +323,7 @@ begin
     and e.job_id = p_job_id
   where c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_key;
   delete from public.archived_messages a using public.archive_segments c
-  where a.company_id = p_company_id and a.platform = p_platform and a.session_id = c.session_id and a.segment_id = c.id
+  where a.company_id = p_company_id and a.platform = p_platform and a.id = any (c.message_ids) and a.segment_id = c.id
     and c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_key and c.id = any (v_gone);
   delete from public.archive_segments c
   where c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_key and c.id = any (v_gone);

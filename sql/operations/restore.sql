@@ -136,9 +136,9 @@ begin
     return false;
   end if;
   insert into public.archive_segments (company_id, platform, session_id, id, object_key, byte_offset, byte_length, text_bytes,
-    messages, first_sequence, last_sequence, sha256, state, created_at)
+    messages, first_sequence, last_sequence, sha256, state, created_at, message_ids)
   select p_company_id, p_platform, r.session_id, r.id, p_key, r.byte_offset, r.byte_length, r.text_bytes, r.messages,
-    r.first_sequence, r.last_sequence, r.sha256, case when v_has_erased then 'copied' else 'live' end, v_written_at
+    r.first_sequence, r.last_sequence, r.sha256, case when v_has_erased then 'copied' else 'live' end, v_written_at, r.message_ids
   from jsonb_populate_recordset(null::public.archive_segments, p_segments) r
   where not exists (
     select 1 from public.archive_segments c
@@ -147,11 +147,11 @@ begin
   on conflict do nothing;
   -- So that retention keeps a row that was deleted for as long as it has to hide its copy.
   insert into public.archived_messages (company_id, platform, id, segment_id, session_id)
-  select p_company_id, p_platform, i.id::uuid, c.id, c.session_id
-  from jsonb_to_recordset(p_segments) as r (id uuid, session_id uuid, message_ids jsonb)
+  select p_company_id, p_platform, i.id, c.id, c.session_id
+  from jsonb_to_recordset(p_segments) as r (id uuid, session_id uuid)
   join public.archive_segments c on c.company_id = p_company_id and c.platform = p_platform and c.session_id = r.session_id
     and c.id = r.id and c.state = 'live'
-  cross join lateral jsonb_array_elements_text(r.message_ids) i (id)
+  cross join lateral unnest(c.message_ids) i (id)
   on conflict do nothing;
   return true;
 end $$;
@@ -178,7 +178,7 @@ declare
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
   delete from public.archived_messages a using public.archive_segments c
-  where a.company_id = p_company_id and a.platform = p_platform and a.session_id = c.session_id and a.segment_id = c.id
+  where a.company_id = p_company_id and a.platform = p_platform and a.id = any (c.message_ids) and a.segment_id = c.id
     and c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_key
     and exists (
       select 1 from public.chat_messages m where m.company_id = p_company_id and m.platform = p_platform and m.id = a.id
@@ -186,16 +186,16 @@ begin
   delete from public.archive_segments c
   where c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_key and not exists (
     select 1 from public.archived_messages a
-    where a.company_id = p_company_id and a.platform = p_platform and a.session_id = c.session_id and a.segment_id = c.id
+    where a.company_id = p_company_id and a.platform = p_platform and a.id = any (c.message_ids) and a.segment_id = c.id
   );
   delete from public.archive_objects o
   where o.company_id = p_company_id and o.platform = p_platform and o.key = p_key and not exists (
     select 1 from public.archive_segments c
     where c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_key
   );
-  select count(*) into v_lost from public.archived_messages a
-  join public.archive_segments c on c.company_id = p_company_id and c.platform = p_platform and c.session_id = a.session_id
-    and c.id = a.segment_id and c.object_key = p_key
-  where a.company_id = p_company_id and a.platform = p_platform;
+  select count(*) into v_lost from public.archive_segments c
+  join public.archived_messages a on a.company_id = p_company_id and a.platform = p_platform and a.id = any (c.message_ids)
+    and a.segment_id = c.id
+  where c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_key;
   return v_lost;
 end $$;

@@ -122,11 +122,11 @@ begin
   end if;
   delete from public.archived_threads h using public.archived_messages a, public.archive_segments c
   where h.company_id = p_company_id and h.platform = p_platform and h.newest_answer_id = a.id
-    and a.company_id = p_company_id and a.platform = p_platform and a.session_id = c.session_id and a.segment_id = c.id
+    and a.company_id = p_company_id and a.platform = p_platform and a.id = any (c.message_ids) and a.segment_id = c.id
     and c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_key;
   with gone as (
     delete from public.archived_messages a using public.archive_segments c
-    where a.company_id = p_company_id and a.platform = p_platform and a.session_id = c.session_id and a.segment_id = c.id
+    where a.company_id = p_company_id and a.platform = p_platform and a.id = any (c.message_ids) and a.segment_id = c.id
       and c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_key
     returning a.session_id
   ), counted as (

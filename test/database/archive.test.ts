@@ -64,11 +64,11 @@ onBothEngines('the archiver', (engine) => {
     },
   })
 
-  test('a conversation that nobody used for a month leaves whole, and its copy is the row, byte for byte', async () => {
-    const talk = old(5, { metadata: { a: '😀' }, content: '안녕 "😀"\n\\' })
+  test('a conversation that nobody used for a month leaves whole, and its copy is the row but for what is null, byte for byte', async () => {
+    const talk = old(5, { metadata: { a: '😀', model: null }, content: '안녕 "😀","model":null\n\\' })
     await archive.save(talk)
     const id = talk[1]?.id
-    await rows(`update chat_messages set satisfaction_score = 4, feedback_comment = '좋아요', metadata = '{"big": 9007199254740993}',
+    await rows(`update chat_messages set satisfaction_score = 4, feedback_comment = '좋아요', metadata = '{"big": 9007199254740993, "model": null}',
       updated_at = updated_at where id = '${id}'`)
     const before = await rows<{ line: string }>(
       `select to_json(m)::text as line from chat_messages m where company_id = '${company}' order by sequence_number`,
@@ -83,7 +83,10 @@ onBothEngines('the archiver', (engine) => {
     expect([object.length, createHash('sha256').update(object).digest('hex')]).toEqual([bytes, sha256])
     const { gunzipSync } = await import('node:zlib')
     expect(gunzipSync(object).toString()).toBe(
-      before.map(({ line }) => `${line.slice(0, -1)},"user":"${user}"}\n`).join(''),
+      before
+        // Within a column's JSON there is a space after the comma, and within a text a backslash.
+        .map(({ line }) => `${line.slice(0, -1).replace(/,"[a-z_]+":null/g, '')},"user":"${user}"}\n`)
+        .join(''),
     )
     expect(object.includes('u1"')).toBe(false)
     expect(await thread(talk[0]?.session_id ?? '')).toMatchObject([
@@ -158,6 +161,59 @@ onBothEngines('the archiver', (engine) => {
     expect(await copied()).toEqual(idsOf(talk.slice(0, 15)))
     await run({}, { aboveMessages: 10 })
     expect(sorted(await left())).toEqual(idsOf(today))
+  })
+
+  test('one that stays between two that leave is not in their segment, and does not keep them', async () => {
+    const talk = old(5)
+    const [, , young] = talk
+    await archive.save(talk)
+    await rows(`update chat_messages set created_at = now() where id = '${young?.id}'`)
+    await rows(`update chat_sessions set last_active_at = now() where company_id = '${company}'`)
+    expect(await run()).toMatchObject({ messages: 4 })
+    expect(await left()).toEqual([young?.id])
+    expect(await archive.segments(company)).toMatchObject([
+      { first_sequence: 1, last_sequence: 5, messages: 4, state: 'live' },
+    ])
+    expect(await copied()).toEqual(idsOf(talk.filter((message) => message !== young)))
+  })
+
+  test('a message that is saved between two others before their copy is read back leaves with the next one', async () => {
+    const talk = old(3)
+    const sibling = siblingOf(talk[1] as MessageRecord, 'saved late')
+    await archive.save(talk)
+    // What is saved makes its session a used one; here only its place keeps it.
+    const late = async () => {
+      const before = `(select max(last_active_at) from chat_sessions where company_id = '${company}')`
+      await rows(`create temporary table used as select ${before} as at`)
+      await archive.save([sibling])
+      await rows(
+        `update chat_sessions set last_active_at = (select at from used) where company_id = '${company}'`,
+      )
+      await rows('drop table used')
+    }
+    expect(await run(meanwhile(late))).toMatchObject({ messages: 0, failed: 0 })
+    expect((await left()).length).toBe(4)
+    await run()
+    expect(await left()).toEqual([])
+    expect(await copied()).toEqual(idsOf([...talk, sibling]))
+  })
+
+  test('a row that is null wherever it may be is read back as null', async () => {
+    const [question] = old(1, { token_count: null })
+    await archive.save([question as MessageRecord])
+    const [row] = await rows<{ row: string }>(
+      `select to_json(m)::text as row from chat_messages m where company_id = '${company}'`,
+    )
+    await run()
+    const [copy] = await archive.copies(company)
+    const { user, ...message } = copy ?? {}
+    expect(message).toEqual(JSON.parse(row?.row ?? ''))
+    const nullable = await rows<{ name: string }>(
+      `select attname::text as name from pg_attribute
+       where attrelid = 'chat_messages'::regclass and attnum > 0 and not attisdropped and not attnotnull order by 1`,
+    )
+    const absent = Object.entries(message).filter(([, value]) => value === null)
+    expect(absent.map(([name]) => name).sort()).toEqual(nullable.map(({ name }) => name))
   })
 
   test("a tenant's own settings say what leaves", async () => {

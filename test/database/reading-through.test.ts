@@ -262,9 +262,9 @@ onBothEngines('reading through the archive', (engine) => {
     for (const { id, sequence_number, text, bytes } of members) {
       const segment = uuidv7()
       await sql(`insert into archive_segments (company_id, platform, session_id, id, object_key, byte_offset, byte_length, text_bytes,
-          messages, first_sequence, last_sequence, sha256, state)
+          messages, first_sequence, last_sequence, sha256, state, message_ids)
         values ('${company}', 'web', '${sessionId}', '${segment}', '${object_key}', ${offset}, ${bytes.length},
-          ${Buffer.byteLength(text)}, 1, ${sequence_number}, ${sequence_number}, '${sha256Of(Buffer.from(text))}', 'live')`)
+          ${Buffer.byteLength(text)}, 1, ${sequence_number}, ${sequence_number}, '${sha256Of(Buffer.from(text))}', 'live', '{${id}}')`)
       await sql(`insert into archived_messages (company_id, platform, id, segment_id, session_id)
         values ('${company}', 'web', '${id}', '${segment}', '${sessionId}')`)
       offset += bytes.length

@@ -60,7 +60,7 @@ onBothEngines('a tenant', (engine) => {
     ])
     await database.app.callFor(ACME, 'get_session', [ADMIN, { uuid: sessionId }])
     for (const insert of [
-      `archive_segments values ('acme', 'web', '${sessionId}', '${segmentId}', 'archive/secret', 0, 1, 1, 1, 1, 1, '', 'live', now())`,
+      `archive_segments values ('acme', 'web', '${sessionId}', '${segmentId}', 'archive/secret', 0, 1, 1, 1, 1, 1, '', 'live', now(), '{${left}}')`,
       `archived_messages values ('acme', 'web', '${left}', '${segmentId}', '${sessionId}')`,
       `archived_threads values ('acme', 'web', '${sessionId}', 'left', '${left}', now())`,
       `archive_objects (company_id, platform, key, state, upload_id, schema_version, created_at) values
@@ -148,7 +148,7 @@ onBothEngines('a tenant', (engine) => {
       ],
       gets: [{ adopt_archive_object: true }],
     }),
-    archivable_lines: () => ({
+    list_archivable: () => ({
       args: [{ jsonb: { after_days: 0, above_messages: 0, sessions: 9, bytes: 100_000 } }],
       gets: [],
     }),
@@ -240,7 +240,7 @@ onBothEngines('a tenant', (engine) => {
     users_to_hide: () => ({ args: [{ integer: 9 }], gets: [] }),
     running_in_erased: () => ({ args: [{ uuid: erasureId }, { integer: 9 }], gets: [] }),
     start_user_job: () => ({ args: [{ uuid: exportId }], gets: [] }),
-    switch_segments: () => ({
+    remove_archived: () => ({
       args: [
         { text: 'archive/secret' },
         {
@@ -250,8 +250,12 @@ onBothEngines('a tenant', (engine) => {
               session_id: sessionId,
               byte_offset: 0,
               last_active_at: null,
-              ids: answer.id,
-              versions: answer.created_at,
+              messages: 1,
+              first_sequence: 1,
+              first_id: answer.id,
+              last_sequence: 1,
+              last_id: answer.id,
+              versions: '1',
             },
           ],
         },
@@ -386,6 +390,7 @@ onBothEngines('a tenant', (engine) => {
   // These take no tenant as an argument of a stranger, make something new, or are parts of others; tried below. Those
   // of logins concern no tenant: logins.test.ts.
   const others = [
+    'archive_line',
     'add_usage',
     'admit',
     'archived_message',
@@ -409,6 +414,7 @@ onBothEngines('a tenant', (engine) => {
     'has_lapsed',
     'held_by_turns',
     'history',
+    'is_due',
     'is_erased',
     'is_erased_session',
     'lapsed_turns',
@@ -446,6 +452,8 @@ onBothEngines('a tenant', (engine) => {
     'unfinished_turns',
     'unread_answer',
     'unsaved_message',
+    'usage_of',
+    'version_of',
     'version_rank',
     'with_own_limits',
   ]

@@ -118,7 +118,7 @@ test('the archiver, killed at each step, loses nothing', { timeout: 5_400_000 },
     steps.push(step)
     return 'pass'
   })
-  expect(steps.some(({ operation }) => operation === 'switch_segments')).toBe(true)
+  expect(steps.some(({ operation }) => operation === 'remove_archived')).toBe(true)
   expect(steps.some(({ operation }) => operation === 'note_archive_upload')).toBe(true)
   expect((await copiesOf('undisturbed')).length).toBe(SESSIONS * MESSAGES)
 

@@ -175,7 +175,7 @@ describe('while nothing is due', () => {
     await age(sessionId, 3)
     await postpone(openBucket('content'), 0, Date.now() - 1)
     expect(await watched()).toMatchObject({ messages: 2 })
-    expect(databaseCalls).toContain('switch_segments')
+    expect(databaseCalls).toContain('remove_archived')
   })
 
   test.each([
