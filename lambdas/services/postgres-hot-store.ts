@@ -25,8 +25,8 @@ import {
 } from './hot-store.ts'
 import { type AdmitBody, checkRows, limitStates } from './postgres-limiter.ts'
 
-/** Text that one response may carry: the Data API's holds 1 MiB, and JSON within JSON may take twice the text. */
-const RESPONSE_BYTES = 400_000
+/** Of a history, or of events, in one response: the Data API's holds 1 MiB, and settings are in it, too. */
+const RESPONSE_BYTES = 800_000
 /** Events of one row of the log as JSON; a row of the Data API holds 64 KB. */
 const BATCH_BYTES = 32_768
 const PACE_MS = 150

@@ -3,8 +3,8 @@ import type { Budgets, ErrorCode, MessageRecord, OwnSettings, Tenant } from '../
 import type { Database } from './database.ts'
 import type { Archived, LapsedTurn, StoredMessage } from './hot-store.ts'
 
-/** Text of one response: the Data API's holds 1 MiB, and JSON within JSON may take twice the text. */
-const RESPONSE_BYTES = 400_000
+/** Of messages in one response: the Data API's holds 1 MiB. */
+const RESPONSE_BYTES = 850_000
 
 export interface SessionWanted {
   sessionId: string

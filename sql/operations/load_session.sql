@@ -1,5 +1,17 @@
+-- Bytes of a JSON text in the Data API's response, which holds 1 MiB, and holds it as JSON within JSON within JSON: a quotation
+-- mark has three escapes before it.
+create or replace function turnkeep.response_bytes(p_json text) returns integer
+language sql stable as $$ select 3 * octet_length(to_json(p_json)::text) - 2 * octet_length(p_json) $$;
+
+-- The same of a message: what is beside its text takes less than 2,000.
+create or replace function turnkeep.response_bytes(p_message public.chat_messages) returns integer
+language sql stable as $$
+  select 2000 + turnkeep.response_bytes(to_json(p_message.content)::text) + turnkeep.response_bytes(p_message.metadata::text)
+    + turnkeep.response_bytes(p_message.sources::text)
+$$;
+
 -- Messages from one towards the first question, newest first, as they are: deleted and empty ones, too, since whoever
--- walks over them has to know them. Stops at p_bytes of text. Raises TK001 archived where one has left; with
+-- walks over them has to know them. Stops at p_bytes of the response. Raises TK001 archived where one has left; with
 -- p_without_archived it ends there.
 create or replace function turnkeep.chain(p_company_id text, p_platform text, p_from uuid, p_count integer, p_bytes integer,
   p_without_archived boolean)
@@ -19,7 +31,7 @@ begin
       end if;
       exit;
     end if;
-    v_bytes := v_bytes + octet_length(v_message.content);
+    v_bytes := v_bytes + turnkeep.response_bytes(v_message);
     exit when v_bytes > p_bytes;
     return next v_message;
     v_next := v_message.parent_message_id;

@@ -60,7 +60,7 @@ begin
 end $$;
 
 -- Up to p_count messages, newest first, from p_from towards the first question. Deleted and empty ones are passed
--- over but followed. Stops at p_bytes, since one response of the Data API holds 1 MiB. Raises TK001 archived where one
+-- over but followed. Stops at p_bytes of the response. Raises TK001 archived where one
 -- has left; with p_without_archived it ends there.
 create or replace function turnkeep.history(p_company_id text, p_platform text, p_from uuid, p_count integer, p_bytes integer,
   p_without_archived boolean)
@@ -84,7 +84,7 @@ begin
     end if;
     v_next := v_message.parent_message_id;
     continue when v_message.is_deleted or (v_message.content = '' and v_message.content_key is null);
-    v_bytes := v_bytes + octet_length(v_message.content);
+    v_bytes := v_bytes + turnkeep.response_bytes(v_message);
     exit when v_bytes > p_bytes;
     v_left := v_left - 1;
     return next v_message;

@@ -111,6 +111,7 @@ language plpgsql stable as $$
 #variable_conflict use_column
 declare
   v_batch record;
+  v_size integer;
   v_bytes integer := 0;
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
@@ -132,8 +133,9 @@ begin
       and e.first_event_id + jsonb_array_length(e.events) > p_after + 1
     order by e.first_event_id
   loop
-    v_bytes := v_bytes + octet_length(v_batch.events::text);
-    exit when v_bytes > p_bytes and v_bytes > octet_length(v_batch.events::text);
+    v_size := 100 + turnkeep.response_bytes(v_batch.events::text);
+    v_bytes := v_bytes + v_size;
+    exit when v_bytes > p_bytes and v_bytes > v_size;
     return query select 'events', jsonb_build_object('first', v_batch.first_event_id, 'events', v_batch.events);
   end loop;
 end $$;

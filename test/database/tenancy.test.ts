@@ -437,6 +437,7 @@ onBothEngines('a tenant', (engine) => {
     'unknown_erasures',
     'request_export',
     'reserve_tokens',
+    'response_bytes',
     'retention_times',
     'save_records',
     'seconds_until',

@@ -11,7 +11,7 @@ import { placeKey } from './names.ts'
 import { isText, readEntry } from './values.ts'
 
 /** Text of one history, in whole messages; as much as Postgres gives in one response. */
-const HISTORY_BYTES = 400_000
+const HISTORY_BYTES = 800_000
 /** Loading is tried again where the session changed meanwhile. */
 const MAX_ATTEMPTS = 8
 
