@@ -104,11 +104,8 @@ const removeObjects: Step = async (services, { tenant, run }, counts) => {
     const [row] = await database.callFor<{ overdue_object: string | null }>(tenant, 'overdue_object', [])
     const key = row?.overdue_object
     if (!key) return
-    const removeLarge = async (): Promise<void> => {
-      for (const segment of await segmentsOf(database, tenant, key))
-        await removeTextsOf(bucket, tenant, key, segment)
-    }
-    if (!(await unlessBroken(() => findingMoved(services.count, removeLarge)))) return
+    for (const segment of await segmentsOf(database, tenant, key))
+      await removeTextsOf(services, tenant, key, segment)
     const [dropped] = await database.callFor<{ drop_overdue_object: number }>(tenant, 'drop_overdue_object', [
       { text: key },
     ])

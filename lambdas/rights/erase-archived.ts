@@ -5,8 +5,8 @@
 import { createHash } from 'node:crypto'
 import { v7 as uuidv7 } from 'uuid'
 import { manifestKeyOf, manifestOf } from '../ageing/archive-object.ts'
-import { findingMoved } from '../ageing/copies.ts'
-import { BrokenSegment, readSegment, SCHEMA_VERSION } from '../ageing/segments.ts'
+import { findingMoved, isBroken } from '../ageing/copies.ts'
+import { BrokenSegment, checkSegment, readSegment, SCHEMA_VERSION } from '../ageing/segments.ts'
 import { removeTexts } from '../messages/large-text.ts'
 import type { Count, Tenant } from '../protocol.ts'
 import type { Bucket } from '../services/bucket.ts'
@@ -38,8 +38,8 @@ const OBJECTS_IN_CALL = 100
 const SEGMENTS_IN_CALL = 1_000
 
 /**
- * Throws OutOfTime between two objects where time is up; the next call goes on. Throws, and counts ArchiveUnreadable, where
- * an object is not what was written: nobody knows what else would be lost with it.
+ * Throws OutOfTime between two objects where time is up; the next call goes on. What is erased may be damaged; where what stays
+ * in its object is, it throws and counts ArchiveUnreadable: with the old object the last version would go that can be mended.
  */
 export async function eraseArchived(
   services: ArchiveErasing,
@@ -81,7 +81,7 @@ export async function removeDropped(
 async function rewrite(services: ArchiveErasing, tenant: Tenant, jobId: string, key: string): Promise<void> {
   const segments = await segmentsOf(services.database, tenant, key)
   for (const segment of segments.filter(({ is_erased }) => is_erased))
-    await removeTextsOf(services.bucket, tenant, key, segment)
+    await removeTextsOf(services, tenant, key, segment)
   const kept = segments.filter(({ has_gone }) => !has_gone)
   const written = kept.length > 0 ? await writeAgain(services, tenant, key, kept) : null
   await services.database.callFor(tenant, 'switch_object', [
@@ -110,13 +110,23 @@ export async function segmentsOf(database: Database, tenant: Tenant, key: string
 
 /** Texts that stand in objects of their own, of which the archive's lines alone know by now. */
 export async function removeTextsOf(
-  bucket: Bucket,
+  { database, bucket }: Omit<ArchiveErasing, 'count'>,
   tenant: Tenant,
   key: string,
   segment: SegmentRow,
 ): Promise<void> {
-  for (const { id, content_key } of await readSegment(bucket, { ...segment, object_key: key }))
-    if (content_key !== null) await removeTexts(bucket, tenant, id)
+  const large = await readSegment(bucket, { ...segment, object_key: key }).then(
+    (messages) => messages.filter(({ content_key }) => content_key !== null),
+    (error) => {
+      if (!isBroken(error)) throw error
+      // Nobody can say any more which had one.
+      return database.callFor<{ id: string }>(tenant, 'segment_messages', [
+        { uuid: segment.session_id },
+        { uuid: segment.id },
+      ])
+    },
+  )
+  for (const { id } of large) await removeTexts(bucket, tenant, id)
 }
 
 interface Written {
@@ -146,8 +156,8 @@ async function writeAgain(
   const placed = []
   for (const segment of kept) {
     const member = await bucket.getRange(old, { offset: segment.byte_offset, length: segment.byte_length })
-    if (member?.length !== segment.byte_length)
-      throw new BrokenSegment('missing or truncated', { ...segment, object_key: old })
+    if (member === undefined) throw new BrokenSegment('missing', { ...segment, object_key: old })
+    checkSegment(member, { ...segment, object_key: old })
     placed.push({ ...segment, object_key: key, byte_offset: bytes })
     hash.update(member)
     bytes += member.length

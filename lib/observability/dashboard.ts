@@ -166,6 +166,7 @@ export const rows: Widget[][] = [
         { metric: 'RowsArchived', by: 'archive', statistic: 'Sum', label: 'left Postgres' },
         { metric: 'RowUnfitForArchive', by: 'archive', statistic: 'Sum', label: 'cannot be archived' },
         { metric: 'ArchiveFailed', by: 'archive', statistic: 'Sum', label: 'tenants that failed' },
+        { metric: 'ArchiveUnreadable', by: 'archive', statistic: 'Sum', label: 'reads that failed' },
       ],
     },
     {

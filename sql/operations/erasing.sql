@@ -292,6 +292,18 @@ begin
     order by c.byte_offset limit p_limit;
 end $$;
 
+-- Messages that left with a segment; of one whose rows have not left, none.
+create or replace function turnkeep.segment_messages(p_company_id text, p_platform text, p_session_id uuid, p_segment_id uuid)
+returns table (id uuid)
+language plpgsql stable as $$
+#variable_conflict use_column
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  return query
+    select n.id from public.archive_segments c cross join unnest(c.message_ids) n (id)
+    where c.company_id = p_company_id and c.platform = p_platform and c.session_id = p_session_id and c.id = p_segment_id;
+end $$;
+
 -- What is left of an object stands in another one, {key, bytes, sha256} (null: nothing is left): the segments that stayed
 -- follow each other there as they did. p_kept and p_gone: how many of either there were when it was written. False: the
 -- object was given up, or its segments have changed meanwhile, and nothing was switched.

@@ -209,6 +209,7 @@ onBothEngines('a tenant', (engine) => {
       args: [{ uuid: exportId }, { integer: 0 }, { jsonb: { shown: 9 } }, { text: 'done' }],
       gets: [{ note_user_job: false }],
     }),
+    segment_messages: () => ({ args: [{ uuid: sessionId }, { uuid: segmentId }], gets: [] }),
     object_segments: () => ({ args: [{ text: 'archive/a' }, { integer: 0 }, { integer: 9 }], gets: [] }),
     read_user: () => ({
       args: [{ jsonb: { user_id: 'u1', role: 'user' } }, { text: 'u1' }, { jsonb: ['u1'] }],

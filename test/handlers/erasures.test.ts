@@ -2,6 +2,7 @@
 import {
   CreateMultipartUploadCommand,
   DeleteObjectCommand,
+  GetObjectCommand,
   PutObjectCommand,
   type S3Client,
 } from '@aws-sdk/client-s3'
@@ -189,6 +190,42 @@ inBothPhases('an erasure', (phase) => {
     expect((await erased(turnkeep.as({ userId: 'next' }), 'next')).status).toBe('done')
     const { ready = [], inflight = [] } = turnkeep.cloud.fauxqs.inspectQueue('jobs')?.messages ?? {}
     expect(ready.length + inflight.length).toBe(1)
+  })
+
+  test('of what the archive has lost leaves nothing behind, and nothing of others goes with it', async () => {
+    const own = await asked('lost', { message: LARGE })
+    const shared = await asked('lost', { message: 'beside somebody else' })
+    const others = await asked('beside', { message: 'kept' })
+    await turnkeep.drained()
+    const keyOf = async (sessionId: string) => {
+      const [row] = await turnkeep.rows<{ object_key: string }>(
+        `select object_key from archive_segments where session_id = '${sessionId}'`,
+      )
+      return row?.object_key ?? ''
+    }
+    await archiveNow(turnkeep, s3, own)
+    await archiveNow(turnkeep, s3, shared, others)
+    const [alone, together] = [await keyOf(own), await keyOf(others)]
+    expect(await keyOf(shared)).toBe(together)
+    expect((await found(MARKER)).filter((place) => place.startsWith('object content/'))).toHaveLength(1)
+    const { Body } = await s3.send(new GetObjectCommand({ Bucket: 'content', Key: together }))
+    const whole = (await Body?.transformToByteArray()) ?? ''
+    for (const Key of [alone, together])
+      await s3.send(new PutObjectCommand({ Bucket: 'content', Key, Body: 'damaged' }))
+    const admin = turnkeep.as({ userId: 'admin', role: 'admin' })
+    expect((await admin.call('DELETE', '/api/users/lost')).status).toBe(202)
+    await expect
+      .poll(async () => turnkeep.rows(`select 1 from archive_objects where key = '${alone}'`), {
+        timeout: 20_000,
+      })
+      .toEqual([])
+    // With the other object the last version would go from which what stays in it can be mended.
+    expect(await keyOf(others)).toBe(together)
+    await s3.send(new PutObjectCommand({ Bucket: 'content', Key: together, Body: whole }))
+    expect((await erased(admin, 'lost')).status).toBe('done')
+    expect((await found(MARKER)).filter((place) => place.startsWith('object'))).toEqual([])
+    expect(await keyOf(others)).not.toBe(together)
+    expect((await turnkeep.as({ userId: 'beside' }).messages(others))[0]?.content).toBe('kept')
   })
 
   test('is for its user and for admins alone', async () => {

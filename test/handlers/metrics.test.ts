@@ -355,7 +355,8 @@ describe('the archiver', () => {
   test('is counted where what it has written cannot be read any more, by whoever needed it', async () => {
     const question = mine({ company_id: 'unreadable', created_at: MONTHS_AGO })
     const { session_id: sessionId, id, company_id: companyId } = question
-    await deliver(question, {
+    const other = mine({ company_id: 'unreadable', created_at: MONTHS_AGO })
+    await deliver(other, question, {
       ...mine(question),
       id: randomUUID(),
       role: 'assistant',
@@ -363,7 +364,7 @@ describe('the archiver', () => {
       parent_message_id: id,
     })
     await run()
-    await eventually(() => sum('archive', 'RowsArchived')).toBe(2)
+    await eventually(() => sum('archive', 'RowsArchived')).toBe(3)
     const [segment] = await cloud.rows<{ object_key: string }>('select object_key from archive_segments', {
       companyId,
       platform: 'web',
@@ -375,11 +376,12 @@ describe('the archiver', () => {
     // Whoever meets it counts it for the archive.
     const unreadable = () => sum('archive', 'ArchiveUnreadable')
     await eventually(unreadable).toBe(2)
-    // Retention, whose time for it has come, and an export of it, which is tried again later.
+    // Retention, since another conversation stands beside one whose time has come, and an export, which is tried again later.
     const tenant = { companyId, platform: 'web' }
-    const admin = cloud.as({ companyId, role: 'admin' })
-    expect((await admin.call('PATCH', '/api/tenant', { retentionDays: 39 })).status).toBe(200)
-    await cloud.rows(`update archive_objects set created_at = now() - interval '40 days'`, tenant)
+    await cloud.rows(
+      `update chat_sessions set deleted_at = now() - interval '40 days' where id = '${other.session_id}'`,
+      tenant,
+    )
     await s3().send(new DeleteObjectCommand({ Bucket: 'content', Key: 'archive/next-run.json' }))
     await run()
     await eventually(unreadable).toBe(3)
