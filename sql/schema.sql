@@ -30,7 +30,8 @@ create table public.archive_segments (
   last_sequence integer not null,
   sha256 text not null,
   state text not null,
-  created_at timestamp with time zone not null default now()
+  created_at timestamp with time zone not null default now(),
+  message_ids uuid[] not null default '{}'::uuid[]
 );
 create table public.archived_messages (
   company_id text not null,
@@ -263,13 +264,12 @@ alter table public.user_jobs add CHECK ((state = ANY (ARRAY['queued'::text, 'run
 -- indexes
 
 CREATE INDEX archive_segments_of_object ON public.archive_segments USING btree (company_id, platform, object_key, byte_offset);
-CREATE INDEX archived_messages_of_session ON public.archived_messages USING btree (company_id, platform, session_id, segment_id);
 CREATE INDEX audit_log_of_user ON public.audit_log USING btree (company_id, platform, user_id, at, id) WHERE (user_id IS NOT NULL);
+CREATE INDEX chat_messages_by_creation ON public.chat_messages USING btree (company_id, platform, created_at);
 CREATE INDEX chat_messages_by_sequence ON public.chat_messages USING btree (company_id, platform, session_id, sequence_number, id, thread_id);
 CREATE INDEX chat_messages_by_time ON public.chat_messages USING btree (company_id, platform, session_id, thread_id, created_at) WHERE (NOT is_deleted);
 CREATE INDEX chat_messages_by_trace ON public.chat_messages USING btree (company_id, platform, langsmith_trace_id) WHERE (langsmith_trace_id IS NOT NULL);
 CREATE INDEX chat_messages_deleted ON public.chat_messages USING btree (company_id, platform, deleted_at) WHERE is_deleted;
-CREATE INDEX chat_messages_tokens ON public.chat_messages USING btree (company_id, platform, created_at) INCLUDE (token_count);
 CREATE INDEX chat_sessions_deleted ON public.chat_sessions USING btree (company_id, platform, deleted_at) WHERE (deleted_at IS NOT NULL);
 CREATE INDEX chat_sessions_expiry ON public.chat_sessions USING btree (company_id, platform, expires_at) WHERE is_active;
 CREATE INDEX chat_sessions_of_tenant ON public.chat_sessions USING btree (company_id, platform, last_active_at DESC, id DESC) WHERE (deleted_at IS NULL);
@@ -329,11 +329,11 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 
 -- operations
 
--- add_usage(p_company_id text, p_platform text, p_answers message_record[]) returns void
+-- add_usage(p_company_id text, p_platform text, p_used usage_daily[]) returns void
 -- admit(p_checks jsonb, p_take boolean) returns jsonb
 -- adopt_archive_object(p_company_id text, p_platform text, p_key text, p_object jsonb, p_segments jsonb) returns boolean
 -- append_events(p_company_id text, p_platform text, p_message_id uuid, p_epoch integer, p_lease_seconds double precision, p_batches jsonb) returns TABLE(held boolean, stop_requested boolean)
--- archivable_lines(p_company_id text, p_platform text, p_request jsonb) returns TABLE(kind text, session text, messages integer, first_sequence integer, last_sequence integer, ids text, versions text, body bytea)
+-- archive_line(m chat_messages) returns text
 -- archived_message(p_company_id text, p_platform text, p_id uuid, p_session_id uuid) returns jsonb
 -- audit(p_company_id text, p_platform text, p_caller jsonb, p_action text, p_user_id text, p_session_id uuid, p_message_id uuid, p_fields text[]) returns void
 -- audit_other(p_company_id text, p_platform text, p_caller jsonb, p_action text, p_user_id text, p_session_id uuid, p_message_id uuid, p_fields text[]) returns void
@@ -378,13 +378,15 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 -- held_by_turns(p_company_id text, p_platform text, p_sessions uuid[]) returns uuid[]
 -- hide_users(p_company_id text, p_platform text, p_users jsonb, p_limit integer) returns integer
 -- history(p_company_id text, p_platform text, p_from uuid, p_count integer, p_bytes integer, p_without_archived boolean) returns SETOF chat_messages
+-- is_due(p_created_at timestamp with time zone, p_sequence integer, p_due jsonb) returns boolean
 -- is_erased(p_company_id text, p_platform text, p_user_id text, p_session_id uuid, p_created_at timestamp with time zone) returns boolean
 -- is_erased_session(p_company_id text, p_platform text, p_session_id uuid) returns boolean
 -- lapsed_turns(p_limit integer) returns TABLE(company_id text, platform text, message_id uuid)
 -- leave_feedback(p_company_id text, p_platform text, p_caller jsonb, p_message_id uuid, p_score integer, p_comment text) returns boolean
 -- limit_checks(p_checks jsonb) returns TABLE(place integer, rank integer, company_id text, platform text, kind text, key text, allowance integer, span interval, count integer)
+-- list_archivable(p_company_id text, p_platform text, p_request jsonb) returns TABLE(kind text, session text, messages integer, first_sequence integer, first_id uuid, last_sequence integer, last_id uuid, versions text, body bytea)
 -- list_audit(p_company_id text, p_platform text, p_user_id text, p_before_at timestamp with time zone, p_before_id uuid, p_limit integer) returns TABLE(entry jsonb)
--- list_messages(p_company_id text, p_platform text, p_caller jsonb, p_session_id uuid, p_thread_id text, p_descending boolean, p_after_sequence integer, p_after_id uuid, p_limit integer, p_bytes integer) returns TABLE(kind text, body jsonb)
+-- list_messages(p_company_id text, p_platform text, p_caller jsonb, p_session_id uuid, p_thread_id text, p_descending boolean, p_after_sequence integer, p_after_id uuid, p_limit integer, p_bytes integer) returns TABLE(kind text, body text)
 -- list_segments(p_company_id text, p_platform text, p_session_id uuid, p_descending boolean, p_sequence integer, p_after_place integer, p_after_id uuid) returns TABLE(kind text, body jsonb)
 -- list_sessions(p_company_id text, p_platform text, p_caller jsonb, p_owner text, p_active boolean, p_before_active timestamp with time zone, p_before_id uuid, p_limit integer) returns SETOF chat_sessions
 -- list_tenants(p_company_id text, p_platform text, p_limit integer) returns TABLE(company_id text, platform text)
@@ -417,6 +419,7 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 -- record_segments(p_company_id text, p_platform text, p_key text, p_segments jsonb) returns boolean
 -- refuse_archived(p_company_id text, p_platform text, p_id uuid, p_session_id uuid) returns void
 -- release_tokens(p_company_id text, p_platform text, p_message_ids uuid[]) returns void
+-- remove_archived(p_company_id text, p_platform text, p_key text, p_segments jsonb) returns TABLE(segment_id uuid, messages integer)
 -- remove_expired(p_company_id text, p_platform text, p_limit integer) returns TABLE(audit_lines integer, tombstones integer)
 -- remove_overdue_messages(p_company_id text, p_platform text, p_ids jsonb) returns integer
 -- reopen_turn(p_company_id text, p_platform text, p_request jsonb) returns TABLE(kind text, body jsonb)
@@ -425,12 +428,15 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 -- request_export(p_company_id text, p_platform text, p_caller jsonb, p_user_id text, p_id uuid) returns TABLE(id uuid)
 -- request_stop(p_company_id text, p_platform text, p_owner text, p_message_id uuid) returns TABLE(state text, lapsed boolean)
 -- reserve_tokens(p_company_id text, p_platform text, p_message_id uuid, p_question_tokens bigint, p_history chat_messages[], p_settings jsonb, p_spending jsonb) returns void
+-- response_bytes(p_json text) returns integer
+-- response_bytes(p_message chat_messages) returns integer
 -- restore_messages(p_company_id text, p_platform text, p_messages text) returns TABLE(id uuid, outcome text)
 -- retention_due(p_company_id text, p_platform text) returns TABLE(kind text, rows bigint)
 -- retention_times(p_company_id text, p_platform text) returns TABLE(deleted_before timestamp with time zone, named_before timestamp with time zone, kept_after timestamp with time zone)
 -- running_in_erased(p_company_id text, p_platform text, p_job_id uuid, p_limit integer) returns TABLE(message_id uuid)
 -- save_records(p_records jsonb) returns TABLE(company_id text, platform text, id uuid, session_id uuid, thread_id text)
 -- seconds_until(p_then timestamp with time zone, p_now timestamp with time zone) returns integer
+-- segment_messages(p_company_id text, p_platform text, p_session_id uuid, p_segment_id uuid) returns TABLE(id uuid)
 -- segment_place(p_segment archive_segments) returns jsonb
 -- segments_from(p_company_id text, p_platform text, p_session_id uuid, p_descending boolean, p_sequence integer, p_after_place integer, p_after_id uuid) returns SETOF jsonb
 -- set_login(p_login text, p_verifier text, p_secret_version text) returns boolean
@@ -441,7 +447,6 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 -- start_user_job(p_company_id text, p_platform text, p_id uuid) returns TABLE(job jsonb)
 -- sweep_turns(p_company_id text, p_platform text) returns void
 -- switch_object(p_company_id text, p_platform text, p_job_id uuid, p_key text, p_new jsonb, p_kept jsonb, p_gone jsonb) returns boolean
--- switch_segments(p_company_id text, p_platform text, p_key text, p_segments jsonb) returns TABLE(segment_id uuid, messages integer)
 -- take_over_turn(p_company_id text, p_platform text, p_message_id uuid, p_lease_seconds double precision) returns TABLE(kind text, body jsonb)
 -- texts_of(p_texts jsonb) returns text[]
 -- thaw_messages(p_company_id text, p_platform text, p_messages text) returns integer
@@ -452,7 +457,9 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 -- unknown_erasures(p_company_id text, p_platform text, p_ids jsonb) returns TABLE(id uuid)
 -- unread_answer(p_left archived_threads) returns chat_messages
 -- unsaved_message(p_record jsonb) returns chat_messages
+-- usage_of(p_records message_record[], p_new uuid[]) returns SETOF usage_daily
 -- users_to_hide(p_company_id text, p_platform text, p_limit integer) returns TABLE(user_id text)
+-- version_of(p_id uuid, p_updated_at timestamp with time zone) returns bigint
 -- version_rank(p_status text, p_content text, p_content_key text) returns integer[]
 -- with_own_limits(p_checks jsonb) returns jsonb
 

@@ -1,7 +1,7 @@
 /** What saving is compared with: the same rows, without a question asked. */
 import { once } from 'node:events'
 import pg from 'pg'
-import type { MessageRecord } from '../turns.ts'
+import { COMPANY, type MessageRecord } from '../turns.ts'
 
 /** Those that saving writes; the others have their defaults. */
 const COLUMNS = [
@@ -48,11 +48,50 @@ export type Statement = () => Promise<unknown>
 
 /** As an application writes many rows at once: prepared, a parameter for each cell. */
 export function insertOfValues(client: pg.Client, records: readonly MessageRecord[]): Statement {
+  const { text, values } = insertOf(records)
+  return () => client.query({ name: `insert of ${records.length}`, text, values })
+}
+
+/** The same, and what the answers used beside it: all that saving writes where phase 1 has opened the turns. */
+export function insertWithUsage(client: pg.Client, records: readonly MessageRecord[]): Statement {
+  const insert = insertOf(records)
+  const answers = records.filter(({ role }) => role === 'assistant')
+  const sum = (of: (answer: MessageRecord) => unknown): number =>
+    answers.reduce((total, answer) => total + Number(of(answer)), 0)
+  const used = [
+    answers[0]?.created_at.slice(0, 10) ?? '',
+    answers[0]?.model ?? '',
+    answers.length,
+    sum(({ metadata }) => metadata.promptTokens),
+    sum((answer) => answer.token_count),
+    sum(({ metadata }) => metadata.characters),
+    sum((answer) => answer.response_time_ms),
+  ]
+  const cell = (at: number): string => `$${insert.values.length + at}`
+  const row = (owner: string): string =>
+    `('${COMPANY}', 'web', '${owner}', ${used.map((_, at) => cell(at + 1)).join()}, ${cell(3)})`
+  const text = `with used as (
+      insert into public.usage_daily as u (company_id, platform, user_id, day, model, turns, prompt_tokens, completion_tokens,
+        answer_characters, response_ms, responses)
+      values ${row('u1')}, ${row('')}
+      on conflict (company_id, platform, user_id, day, model) do update
+      set turns = u.turns + excluded.turns, prompt_tokens = u.prompt_tokens + excluded.prompt_tokens,
+        completion_tokens = u.completion_tokens + excluded.completion_tokens,
+        answer_characters = u.answer_characters + excluded.answer_characters,
+        response_ms = u.response_ms + excluded.response_ms, responses = u.responses + excluded.responses
+    )
+    ${insert.text}`
+  const values = [...insert.values, ...used]
+  return () => client.query({ name: `insert of ${records.length} with usage`, text, values })
+}
+
+function insertOf(records: readonly MessageRecord[]): { text: string; values: Cell[] } {
   const row = (_: unknown, at: number) =>
     `(${COLUMNS.map((_, column) => `$${at * COLUMNS.length + column + 1}`).join()})`
-  const text = `insert into public.chat_messages (${COLUMNS.join()}) values ${records.map(row).join()}`
-  const values = records.flatMap(cellsOf)
-  return () => client.query({ name: `insert of ${records.length}`, text, values })
+  return {
+    text: `insert into public.chat_messages (${COLUMNS.join()}) values ${records.map(row).join()}`,
+    values: records.flatMap(cellsOf),
+  }
 }
 
 /** The fastest insert there is: an array for each column, written before it is timed. */

@@ -6,6 +6,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { amount, table } from '../../lib/cost/table.ts'
+import { resources } from '../../lib/resources.ts'
 import { createDatabase, startPostgresServer } from '../../test/harness/postgres-server.ts'
 import { startTurnkeep } from '../../test/harness/turnkeep.ts'
 import { connect, connectAsFunction } from '../connect.ts'
@@ -102,6 +103,7 @@ async function measureQueue(
   const dataDir = await mkdtemp(join(tmpdir(), 'turnkeep-save-'))
   const client = await connect(url, COMPANY)
   const turnkeep = await startTurnkeep({
+    resources,
     databaseUrl: url,
     dataDir,
     gate: () => true,
@@ -133,13 +135,14 @@ export function printSave({ messageCharacters, messageBytes, statements, queue, 
   )
   console.log(
     table(
-      statements.map(({ batch, subject, p50Ms, messagesPerSecond, ofBaseline, aim }) => ({
+      statements.map(({ batch, subject, p50Ms, messagesPerSecond, ofBaseline, ofSameTables, aim }) => ({
         batch: String(batch),
         'one connection': subject,
         'p50 ms': p50Ms.toFixed(2),
         'messages/s': amount(messagesPerSecond),
         'of insert': percent(ofBaseline),
-        aim: aim === undefined ? '' : `${percent(aim)} ${verdict(ofBaseline >= aim)}`,
+        'into the same tables': percent(ofSameTables),
+        aim: aim === undefined ? '' : `${percent(aim)} ${verdict(ofSameTables >= aim)}`,
       })),
     ),
   )

@@ -3,10 +3,18 @@ import type pg from 'pg'
 import { median, rounded, shuffled } from '../figures.ts'
 import { type MessageRecord, nextTurn, type Thread } from '../turns.ts'
 import type { Handler } from './handler.ts'
-import { copy, EMPTY_TABLE_FOR_COPY, insertOfArrays, insertOfValues, type Statement } from './inserts.ts'
+import {
+  copy,
+  EMPTY_TABLE_FOR_COPY,
+  insertOfArrays,
+  insertOfValues,
+  insertWithUsage,
+  type Statement,
+} from './inserts.ts'
 
-/** All others stand beside it. */
+/** All others stand beside it, and beside the one that writes into the same tables as saving. */
 const BASELINE = 'insert of values'
+const WITH_USAGE = 'the same, and usage'
 /** Compiled, connected and in the caches from then on. */
 const WARM_UP_ROUNDS = 3
 
@@ -18,6 +26,8 @@ export interface SaveFigure {
   messagesPerSecond: number
   /** Speed, as a share of the baseline's in the same round: the median. */
   ofBaseline: number
+  /** The same of an insert into all tables that saving writes. */
+  ofSameTables: number
   /** What that is to be at least. */
   aim?: number
 }
@@ -57,6 +67,7 @@ function subjects({ client, handler }: Means): Subject[] {
   })
   return [
     plain(BASELINE, insertOfValues),
+    plain(WITH_USAGE, insertWithUsage),
     plain('insert of arrays', insertOfArrays),
     plain('COPY, no row-level security', copy),
     {
@@ -86,13 +97,17 @@ export async function measureStatements(means: Means, batch: number, rounds: num
       const ms = await subject.save(turns(batch))
       if (round >= 0) times.push(ms)
     }
-  const baseline = measured.find(({ subject }) => subject.name === BASELINE)?.times ?? []
+  const share = (of: string, times: readonly number[]): number => {
+    const others = measured.find(({ subject }) => subject.name === of)?.times ?? []
+    return rounded(median(times.map((ms, round) => (others[round] ?? Number.NaN) / ms)))
+  }
   return measured.map(({ subject: { name, aim }, times }) => ({
     batch,
     subject: name,
     p50Ms: rounded(median(times)),
     messagesPerSecond: Math.round((batch / median(times)) * 1_000),
-    ofBaseline: rounded(median(times.map((ms, round) => (baseline[round] ?? Number.NaN) / ms))),
+    ofBaseline: share(BASELINE, times),
+    ofSameTables: share(WITH_USAGE, times),
     ...(aim !== undefined && { aim }),
   }))
 }

@@ -9,6 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import type { Consumption } from '../../lib/cost/consumption.ts'
 import { MEASUREMENTS } from '../../lib/cost/measured.ts'
+import { resources } from '../../lib/resources.ts'
 import { type ApiClient, clientOf } from '../../test/harness/client.ts'
 import { startRedis } from '../../test/harness/redis.ts'
 import { ACME, startTurnkeep, type Turnkeep } from '../../test/harness/turnkeep.ts'
@@ -66,6 +67,7 @@ const meter = redis && (await startCacheMeter(redis))
 let edge: Edge | undefined
 const turnkeep = await startTurnkeep({
   name: 'bench_turn',
+  resources,
   ...(redis && { valkey: redis }),
   scriptedModel: { tokenDelayMs: TOKEN_MS, respond: () => ({ content: pieces }) },
   environment: async (cloud) => {

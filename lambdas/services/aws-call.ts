@@ -152,9 +152,9 @@ export function openAwsCall<Input, Output>(
       throw error
     }))
 
-  async function attempt(body: string): Promise<Output> {
+  async function attempt(body: Buffer): Promise<Output> {
     const request = (await learn()).clone()
-    request.headers['content-length'] = String(Buffer.byteLength(body))
+    request.headers['content-length'] = String(body.length)
     request.body = body
     const signing = { config, context: {} }
     const signed = await signer.sign(request, await config.credentials(), signing)
@@ -166,7 +166,8 @@ export function openAwsCall<Input, Output>(
   }
 
   return async (input) => {
-    const body = JSON.stringify(input)
+    // As a string it would be encoded three times: to be measured, signed and sent.
+    const body = Buffer.from(JSON.stringify(input))
     const strategy = (await config.retryStrategy()) as RetryStrategy
     let token = await strategy.acquireInitialRetryToken('')
     for (;;) {

@@ -2,12 +2,14 @@
 import { checkSettings, type EnvironmentName, environments, settingsFor } from '../settings.ts'
 import type { Consumption } from './consumption.ts'
 import { byService, type Cost, costOf, LEAST_CACHE, natCost } from './cost.ts'
+import { fixedCost } from './fixed.ts'
 import { newestMeasurement } from './measured.ts'
 import { type Line, prices, total } from './prices.ts'
 import { from, linesAsRows, origin } from './report.ts'
 import { synthesise } from './synthesise.ts'
 import { amount, markdownTable, type Rows, usd, withTablesMade } from './table.ts'
 import { functionNamed, memoryOf, type Template } from './template.ts'
+import { turnsCost } from './turns.ts'
 
 const ORDINARY = { turns: 1_000_000, answerSeconds: 8 }
 const TURNS = [0, 10_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000]
@@ -108,11 +110,11 @@ function phaseRows({ consumption, templates, cached }: Known): Rows {
 
 /** Turns a month from which phase 2 is the cheaper one. */
 function phaseVerdict({ consumption, templates, cached }: Known): string {
+  const one = { templates: templates.prod, consumption }
+  const fixed = total(fixedCost(one)) - total(fixedCost(cached))
   const cheaper = (turns: number): number => {
     const load = { ...ORDINARY, turns }
-    const sum = ({ fixed, turns: lines }: Cost) => total([...fixed, ...lines])
-    const one = sum(costOf('prod', templates.prod, consumption, load))
-    return one - sum(costOf('prod', cached.templates, cached.consumption, load))
+    return fixed + total(turnsCost(one, load)) - total(turnsCost(cached, load))
   }
   const first = PHASE_STEPS.find((turns) => cheaper(turns) > 0)
   return first === undefined

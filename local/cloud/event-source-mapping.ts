@@ -3,9 +3,11 @@ import {
   DeleteMessageBatchCommand,
   type Message,
   ReceiveMessageCommand,
+  type ReceiveMessageResult,
   type SQSClient,
 } from '@aws-sdk/client-sqs'
 import type { SQSBatchResponse } from 'aws-lambda'
+import { openAwsCall } from '../../lambdas/services/aws-call.ts'
 import { MAX_PAYLOAD_BYTES, type RuntimeApi } from './runtime-api.ts'
 import { toSqsRecord } from './sqs-record.ts'
 
@@ -58,12 +60,13 @@ export function startEventSourceMapping(options: Options): EventSourceMapping {
 
 async function work(options: Options, signal: AbortSignal): Promise<void> {
   const source = createSource(options, signal)
+  const remove = openRemoving(options)
   while (!signal.aborted) {
     try {
       // Where no function is there, receiving would only use up receives until messages are dead letters.
       await options.runtimeApi.polled(options.functionName, signal)
       const batch = await gather(options, source, signal)
-      if (batch.length > 0) await processBatch(options, batch)
+      if (batch.length > 0) await processBatch(options, batch, remove)
     } catch (error) {
       if (signal.aborted) return
       options.log?.(`${options.functionName}: ${error instanceof Error ? error.message : error}`)
@@ -85,33 +88,39 @@ type Source = {
 
 function createSource({ sqs, queueUrl, queueArn, region, batchSize }: Options, signal: AbortSignal): Source {
   let carried: Received[] = []
-  const receive = async (
-    count: number,
-    waitSeconds: number,
-    abortSignal?: AbortSignal,
-  ): Promise<Received[]> => {
-    const command = new ReceiveMessageCommand({
-      QueueUrl: queueUrl,
-      MaxNumberOfMessages: Math.min(count, MESSAGES_PER_CALL),
-      WaitTimeSeconds: waitSeconds,
-      MessageSystemAttributeNames: ['All'],
-      MessageAttributeNames: ['All'],
-    })
-    const { Messages = [] } = await sqs.send(command, abortSignal ? { abortSignal } : {})
-    return Messages.map((message) => {
+  const request = (count: number, waitSeconds: number) => ({
+    QueueUrl: queueUrl,
+    MaxNumberOfMessages: Math.min(count, MESSAGES_PER_CALL),
+    WaitTimeSeconds: waitSeconds,
+    MessageSystemAttributeNames: ['All' as const],
+    MessageAttributeNames: ['All'],
+  })
+  // Of a full queue this and removing are most of the work. A long poll is rare, and has to end when the mapping stops.
+  const receiveNow = openAwsCall(sqs, () => new ReceiveMessageCommand(request(1, 0)))
+  const received = ({ Messages = [] }: ReceiveMessageResult): Received[] =>
+    Messages.map((message) => {
       const json = JSON.stringify(toSqsRecord(message, queueArn, region))
       return { message, json, bytes: Buffer.byteLength(json) + 1 }
     })
-  }
   const takeCarried = (count: number): Received[] | undefined =>
     carried.length > 0 ? carried.splice(0, count) : undefined
   return {
-    waitForSome: async () => takeCarried(batchSize) ?? receive(batchSize, LONG_POLL_SECONDS, signal),
+    waitForSome: async () =>
+      takeCarried(batchSize) ??
+      received(
+        await sqs.send(new ReceiveMessageCommand(request(batchSize, LONG_POLL_SECONDS)), {
+          abortSignal: signal,
+        }),
+      ),
     takeNow: async (count, isFull) => {
       const calls = isFull ? Math.min(Math.floor(count / MESSAGES_PER_CALL), MAX_RECEIVES) : 1
       return (
         takeCarried(count) ??
-        (await Promise.all(Array.from({ length: Math.max(calls, 1) }, () => receive(count, 0)))).flat()
+        (
+          await Promise.all(
+            Array.from({ length: Math.max(calls, 1) }, () => receiveNow(request(count, 0)).then(received)),
+          )
+        ).flat()
       )
     },
     putBack: (received) => {
@@ -153,7 +162,7 @@ function countFitting(taken: Received[], roomBytes: number): number {
   return index === -1 ? taken.length : index
 }
 
-async function processBatch(options: Options, received: Received[]): Promise<void> {
+async function processBatch(options: Options, received: Received[], remove: Remove): Promise<void> {
   const batch = received.map(({ message }) => message)
   const event = `{"Records":[${received.map(({ json }) => json).join(',')}]}`
   const payload = await options.runtimeApi.invoke(options.functionName, event)
@@ -161,14 +170,23 @@ async function processBatch(options: Options, received: Received[]): Promise<voi
   const done = batch.filter((message) => !failed.has(message.MessageId ?? ''))
   const calls: Promise<unknown>[] = []
   for (let at = 0; at < done.length; at += MESSAGES_PER_CALL) {
-    calls.push(deleteMessages(options, done.slice(at, at + MESSAGES_PER_CALL)))
+    calls.push(remove(done.slice(at, at + MESSAGES_PER_CALL)))
   }
   await Promise.all(calls)
 }
 
-async function deleteMessages({ sqs, queueUrl }: Options, messages: Message[]): Promise<void> {
-  const Entries = messages.map(({ ReceiptHandle }, index) => ({ Id: String(index), ReceiptHandle }))
-  await sqs.send(new DeleteMessageBatchCommand({ QueueUrl: queueUrl, Entries }))
+/** Takes at most ten messages from the queue. */
+type Remove = (messages: Message[]) => Promise<void>
+
+function openRemoving({ sqs, queueUrl }: Options): Remove {
+  const deleteMessages = openAwsCall(
+    sqs,
+    () => new DeleteMessageBatchCommand({ QueueUrl: queueUrl, Entries: [] }),
+  )
+  return async (messages) => {
+    const Entries = messages.map(({ ReceiptHandle }, index) => ({ Id: String(index), ReceiptHandle }))
+    await deleteMessages({ QueueUrl: queueUrl, Entries })
+  }
 }
 
 /**

@@ -22,11 +22,13 @@ export function toSqsRecord(message: Message, queueArn: string, region: string):
 function toAttribute(value: MessageAttributeValue): SQSMessageAttribute {
   return {
     ...(value.StringValue !== undefined && { stringValue: value.StringValue }),
-    ...(value.BinaryValue !== undefined && {
-      binaryValue: Buffer.from(value.BinaryValue).toString('base64'),
-    }),
+    ...(value.BinaryValue !== undefined && { binaryValue: base64(value.BinaryValue) }),
     stringListValues: [],
     binaryListValues: [],
     dataType: (value.DataType ?? 'String') as SQSMessageAttribute['dataType'],
   }
 }
+
+/** As it is on the wire, where the SDK has not looked at it. */
+const base64 = (value: Uint8Array | string): string =>
+  typeof value === 'string' ? value : Buffer.from(value).toString('base64')

@@ -46,7 +46,9 @@ end $$;
 -- user's data.
 create or replace function turnkeep.list_audit(p_company_id text, p_platform text, p_user_id text, p_before_at timestamptz, p_before_id uuid, p_limit integer)
 returns table (entry jsonb)
-language plpgsql stable as $$
+language plpgsql stable
+-- A plan for all values could use no index for what may be null.
+set plan_cache_mode = force_custom_plan as $$
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
   return query

@@ -37,6 +37,7 @@ create or replace function turnkeep.ensure_saved(p_company_id text, p_platform t
 language plpgsql as $$
 declare
   v_message public.chat_messages;
+  v_record turnkeep.message_record;
   v_user_id text;
 begin
   perform 1 from public.chat_messages m
@@ -54,8 +55,10 @@ begin
   if found and v_message.role = 'assistant' then
     select s.user_id into v_user_id from public.chat_sessions s
     where s.company_id = p_company_id and s.platform = p_platform and s.id = v_message.session_id for update;
-    perform turnkeep.add_usage(p_company_id, p_platform, array[jsonb_populate_record(
-      null::turnkeep.message_record, to_jsonb(v_message) || jsonb_build_object('user_id', v_user_id))]);
+    v_record := jsonb_populate_record(
+      null::turnkeep.message_record, to_jsonb(v_message) || jsonb_build_object('user_id', v_user_id));
+    perform turnkeep.add_usage(
+      p_company_id, p_platform, array(select u from turnkeep.usage_of(array[v_record], array[p_id]) u));
   end if;
   return true;
 end $$;

@@ -5,10 +5,14 @@
 -- messages are among the rows, without their text, since they hide what the archive holds of them.
 create or replace function turnkeep.list_messages(p_company_id text, p_platform text, p_caller jsonb, p_session_id uuid,
   p_thread_id text, p_descending boolean, p_after_sequence integer, p_after_id uuid, p_limit integer, p_bytes integer)
-returns table (kind text, body jsonb)
+returns table (kind text, body text)
 language plpgsql as $$
 #variable_conflict use_column
 declare
+  -- As variables: row-level security keeps what it does not know to tell nothing, as coalesce, from an index.
+  v_sequence integer := coalesce(p_after_sequence, case when p_descending then 2147483647 else 0 end);
+  v_id uuid := coalesce(p_after_id::text, case when p_descending then '00000000-0000-0000-0000-000000000000'
+    else 'ffffffff-ffff-ffff-ffff-ffffffffffff' end);
   v_user_id text;
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
@@ -22,7 +26,7 @@ begin
   if p_after_id is null then
     perform turnkeep.audit_other(p_company_id, p_platform, p_caller, 'messages.read', v_user_id, p_session_id);
   end if;
-  return query select 'session', jsonb_build_object('id', p_session_id);
+  return query select 'session', json_build_object('id', p_session_id)::text;
   return query
     with has_left as materialized (
       select exists (
@@ -45,7 +49,7 @@ begin
         select m from public.chat_messages m
         where m.company_id = p_company_id and m.platform = p_platform and m.session_id = p_session_id
           and (p_thread_id is null or m.thread_id = p_thread_id) and (not m.is_deleted or (select h.any from has_left h)) and not p_descending
-          and (m.sequence_number, m.id) > (coalesce(p_after_sequence, 0), coalesce(p_after_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+          and (m.sequence_number, m.id) > (v_sequence, v_id)
         order by m.sequence_number, m.id limit p_limit
       ) ascending
       union all
@@ -53,30 +57,32 @@ begin
         select m from public.chat_messages m
         where m.company_id = p_company_id and m.platform = p_platform and m.session_id = p_session_id
           and (p_thread_id is null or m.thread_id = p_thread_id) and (not m.is_deleted or (select h.any from has_left h)) and p_descending
-          and (m.sequence_number, m.id) < (coalesce(p_after_sequence, 2147483647), coalesce(p_after_id, '00000000-0000-0000-0000-000000000000'))
+          and (m.sequence_number, m.id) < (v_sequence, v_id)
         order by m.sequence_number desc, m.id desc limit p_limit
       ) descending
       union all
       select u.m from unsaved u
       where case when p_descending
-        then ((u.m).sequence_number, (u.m).id) < (coalesce(p_after_sequence, 2147483647), coalesce(p_after_id, '00000000-0000-0000-0000-000000000000'))
-        else ((u.m).sequence_number, (u.m).id) > (coalesce(p_after_sequence, 0), coalesce(p_after_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff')) end
+        then ((u.m).sequence_number, (u.m).id) < (v_sequence, v_id)
+        else ((u.m).sequence_number, (u.m).id) > (v_sequence, v_id) end
     ), listed as (
-      select case when (p.m).is_deleted then to_jsonb(p.m) || '{"content": "", "content_key": null}' else to_jsonb(p.m) end as body,
+      -- Text from here on: as jsonb its keys would be sorted, and it would be written again at each place that needs it.
+      select case when (p.m).is_deleted then (to_jsonb(p.m) || '{"content": "", "content_key": null}')::text
+          else to_json(p.m)::text end as body,
         row_number() over (order by case when p_descending then -(p.m).sequence_number else (p.m).sequence_number end,
           case when p_descending then null else (p.m).id end, (p.m).id desc) as place
       from page p
       order by place limit p_limit
     ), sized as (
       -- As JSON within JSON within JSON: a quotation mark has three escapes before it. 60: the row around it.
-      select l.*, 60 + 3 * octet_length(to_json(l.body::text)::text) - 2 * octet_length(l.body::text) as bytes from listed l
+      select l.*, 60 + 3 * octet_length(to_json(l.body)::text) - 2 * octet_length(l.body) as bytes from listed l
     ), summed as (
       select z.*, sum(z.bytes) over (order by z.place) as bytes_so_far from sized z
     )
     select 'message', s.body from summed s where s.bytes_so_far <= p_bytes or s.place = 1 order by s.place;
   -- After the messages: what leaves between the two is seen twice, not never.
   return query
-    select 'segment', s from turnkeep.segments_from(p_company_id, p_platform, p_session_id, p_descending,
+    select 'segment', s::text from turnkeep.segments_from(p_company_id, p_platform, p_session_id, p_descending,
       case when p_after_sequence is null then case when p_descending then 2147483647 else 0 end
         when p_after_id is not null then p_after_sequence
         when p_descending then p_after_sequence - 1 else p_after_sequence + 1 end, null, null) s;

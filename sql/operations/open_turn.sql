@@ -23,6 +23,7 @@ returns setof public.chat_messages
 language plpgsql stable as $$
 declare
   v_saved public.chat_messages;
+  v_since timestamptz;
   v_recent public.chat_turns;
   v_left public.archived_threads;
 begin
@@ -30,11 +31,13 @@ begin
   where m.company_id = p_company_id and m.platform = p_platform and m.session_id = p_session_id
     and m.thread_id = p_thread_id and m.role = 'assistant' and not m.is_deleted
   order by m.created_at desc, m.id desc limit 1;
+  -- As a variable: row-level security keeps what it does not know to tell nothing, as coalesce, from an index.
+  v_since := coalesce(v_saved.created_at, '-infinity');
   select * into v_recent from public.chat_turns t
   where t.company_id = p_company_id and t.platform = p_platform and t.session_id = p_session_id
     and t.thread_id = p_thread_id and t.state = 'finished'
     -- Of a long thread all other turns of a day would be looked at.
-    and t.opened_at >= coalesce(v_saved.created_at, '-infinity')
+    and t.opened_at >= v_since
     and not exists (
       select 1 from public.chat_messages m
       where m.company_id = t.company_id and m.platform = t.platform and m.id = t.message_id

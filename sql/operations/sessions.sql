@@ -37,7 +37,9 @@ end $$;
 create or replace function turnkeep.list_sessions(p_company_id text, p_platform text, p_caller jsonb, p_owner text, p_active boolean,
   p_before_active timestamptz, p_before_id uuid, p_limit integer)
 returns setof public.chat_sessions
-language plpgsql as $$
+language plpgsql
+-- A plan for all values could use no index for what may be null.
+set plan_cache_mode = force_custom_plan as $$
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
   if not turnkeep.may_act_for(p_caller, p_owner) then

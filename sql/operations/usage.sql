@@ -1,24 +1,32 @@
 -- What was used, by user, day and model: written by what makes an answer a row, once, and read for GET /api/usage.
 
--- Counts what answers used, for their users and for all users of the tenant together. Call it last: every save of a tenant
--- waits for the tenant's row, which is therefore locked after all others.
-create or replace function turnkeep.add_usage(p_company_id text, p_platform text, p_answers turnkeep.message_record[]) returns void
-language plpgsql as $$
-begin
-  perform turnkeep.set_tenant(p_company_id, p_platform);
-  insert into public.usage_daily as daily (company_id, platform, user_id, day, model, turns, prompt_tokens, completion_tokens,
-    answer_characters, response_ms, responses)
-  select p_company_id, p_platform, coalesce(a.user_id, '') as owner, a.day, a.model, count(*), sum(a.prompt_tokens), sum(a.completion_tokens),
-    sum(a.answer_characters), coalesce(sum(a.response_ms), 0), count(a.response_ms)
+-- What new answers among these records used, for their users and for all users of the tenant together.
+create or replace function turnkeep.usage_of(p_records turnkeep.message_record[], p_new uuid[]) returns setof public.usage_daily
+language sql stable as $$
+  select a.company_id, a.platform, o.user_id, a.day, a.model, count(*)::integer, sum(a.prompt_tokens)::bigint,
+    sum(a.completion_tokens)::bigint, sum(a.answer_characters)::bigint, coalesce(sum(a.response_ms), 0)::bigint,
+    count(a.response_ms)::integer
   from (
-    select r.user_id, (r.created_at at time zone 'UTC')::date as day, coalesce(r.model, '') as model,
+    select r.company_id, r.platform, r.user_id, (r.created_at at time zone 'UTC')::date as day, coalesce(r.model, '') as model,
       coalesce(turnkeep.count_in(r.metadata, 'promptTokens'), 0) as prompt_tokens, coalesce(r.token_count, 0) as completion_tokens,
       -- A text that stands elsewhere has its length beside it.
       coalesce(turnkeep.count_in(r.metadata, 'characters'), length(r.content)) as answer_characters, r.response_time_ms as response_ms
-    from unnest(p_answers) r
+    from unnest(p_records) r where r.role = 'assistant' and r.id in (select n from unnest(p_new) n)
   ) a
-  group by grouping sets ((a.user_id, a.day, a.model), (a.day, a.model))
-  order by grouping(a.user_id), owner, a.day, a.model
+  cross join lateral (values (nullif(a.user_id, '')), ('')) o (user_id)
+  where o.user_id is not null
+  group by 1, 2, 3, 4, 5
+$$;
+
+-- Counts what was used. Call it last: every save of a tenant waits for the tenant's row, which is therefore locked after all
+-- others.
+create or replace function turnkeep.add_usage(p_company_id text, p_platform text, p_used public.usage_daily[]) returns void
+language plpgsql as $$
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  insert into public.usage_daily as daily
+  select u.* from unnest(p_used) u where u.company_id = p_company_id and u.platform = p_platform
+  order by u.user_id = '', u.user_id, u.day, u.model
   on conflict (company_id, platform, user_id, day, model) do update
   set turns = daily.turns + excluded.turns, prompt_tokens = daily.prompt_tokens + excluded.prompt_tokens,
     completion_tokens = daily.completion_tokens + excluded.completion_tokens,

@@ -17,6 +17,7 @@ import {
 } from '../../local/cloud/data-api.ts'
 import { type Postgres, startPostgres } from '../../local/cloud/postgres.ts'
 import { loginSecrets } from '../harness/login-secrets.ts'
+import { migratedDump } from '../harness/migrated.ts'
 import { createDatabase, startPostgresServer } from '../harness/postgres-server.ts'
 import { startTcpProxy } from '../harness/tcp-proxy.ts'
 
@@ -90,7 +91,10 @@ const parameters = (values: Record<string, Field>): SqlParameter[] =>
   Object.entries(values).map(([name, value]) => ({ name, value }))
 
 const backends = {
-  'the embedded Postgres': async () => ({ options: {}, close: async () => {} }),
+  'the embedded Postgres': async () => ({
+    options: { beginWith: await migratedDump() },
+    close: async () => {},
+  }),
   'a real Postgres': async () => {
     const server = await startPostgresServer()
     return { options: { databaseUrl: await createDatabase(server.url, 'data_api') }, close: server.close }

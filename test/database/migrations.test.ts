@@ -12,7 +12,7 @@ const SQL = resolve(import.meta.dirname, '../../sql')
 onBothEngines('the migrations', (engine) => {
   let database: TestDatabase
   beforeAll(async () => {
-    database = await startTestDatabase(engine, 'migrations')
+    database = await startTestDatabase(engine, 'migrations', { empty: true })
   })
   afterAll(() => database.close())
 
@@ -30,7 +30,7 @@ onBothEngines('the migrations', (engine) => {
     const statements = [...files.numbered, ...files.repeatable].flatMap(({ text }) =>
       sqlText.splitStatements(text),
     ).length
-    const fresh = await startTestDatabase(engine, 'cut')
+    const fresh = await startTestDatabase(engine, 'cut', { empty: true })
     try {
       for (const cut of [1, 7, 15, statements - 2]) {
         await fresh.owner.execute('delete from turnkeep.migrations')
