@@ -2,6 +2,7 @@
 import type { Call, Gate } from '../../local/cloud/calls.ts'
 import type { Cloud } from '../../local/cloud/cloud.ts'
 import { type DeployedCache, openDeployedCache } from './deployed-cache.ts'
+import { atItsPace } from './paced-answers.ts'
 import { decide, type Policies } from './policies.ts'
 import { record } from './recorded-calls.ts'
 import { startRuntimeClient } from './runtime-client.ts'
@@ -46,7 +47,7 @@ export async function startDeployed(deployment: Deployment, hosting: Hosting): P
     name: 'deployed',
     resources,
     tokens,
-    scriptedModel: { tokenDelayMs: 2 },
+    scriptedModel: { tokenDelayMs: 2, respond: atItsPace },
     gate,
     host: hosted(functions, cache),
   })

@@ -36,7 +36,7 @@ describeWithRedis('the bundles in phase 2', () => {
     expect(second).toMatchObject({ error: undefined, text: expect.stringContaining('김하늘') })
     const again = await user.stream('GET', stream(second.session?.messageId))
     expect(again.events).toEqual(second.events)
-    const stopped = await user.ask('길게 써 주세요', {
+    const stopped = await user.ask('길게 써 주세요 (50 ms)', {
       onEvent: async ({ id }, soFar) => {
         if (id === 8) await user.call('DELETE', stream(summary(soFar).session?.messageId))
         return false

@@ -112,7 +112,7 @@ describe.each(hostings)('the bundles on %s', (hosting) => {
     const link = await fetch(`${deployed.address}${before.session?.resumeUrl}`)
     expect((await link.text()).match(/^id: /gm)).toHaveLength(before.events.length + after.events.length)
 
-    const stopped = await user.ask(LONG, {
+    const stopped = await user.ask(`${LONG} (50 ms)`, {
       onEvent: async ({ id }, soFar) => {
         if (id === 8)
           expect((await user.call('DELETE', stream(summary(soFar).session?.messageId))).status).toBe(202)
