@@ -34,12 +34,8 @@ export function countCharacters(text: string): number {
  */
 export function estimateTokens(text: string): number {
   let ascii = 0
-  let other = 0
-  for (const character of text) {
-    if ((character.codePointAt(0) ?? 0) < 0x80) ascii += 1
-    else other += 1
-  }
-  return Math.ceil(ascii / 4) + other
+  for (let index = 0; index < text.length; index += 1) if (text.charCodeAt(index) < 0x80) ascii += 1
+  return Math.ceil(ascii / 4) + countCharacters(text) - ascii
 }
 
 const label = v.pipe(

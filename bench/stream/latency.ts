@@ -31,6 +31,8 @@ export interface Latency {
   subject: SubjectName
   clients: number
   start: Load['start']
+  /** The model's own, before its first token. */
+  modelFirstMs: number
   answers: number
   firstToken: Times
   whole: Times
@@ -97,6 +99,7 @@ export async function measureLatency(
       subject: subject.name,
       clients: load.clients,
       start: load.start,
+      modelFirstMs: load.wanted.firstMs ?? load.wanted.tokenMs,
       answers: seen.reduce((sum, { turns }) => sum + turns.length, 0),
       firstToken: times(({ firstMs }) => firstMs),
       whole: times(({ wholeMs }) => wholeMs),

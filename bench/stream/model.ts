@@ -7,10 +7,11 @@ const WORDS = ['주문', ' 번호를', ' 알려', ' 주시면', ' the', ' parcel
 
 const model = await startScriptedModel({
   respond: ({ messages }) => {
-    const { tokens, tokenMs } = readQuestion(messages.at(-1)?.content ?? '')
+    const { tokens, tokenMs, firstMs } = readQuestion(messages.at(-1)?.content ?? '')
     return {
       content: Array.from({ length: tokens }, (_, index) => WORDS[index % WORDS.length] ?? ''),
       tokenDelayMs: tokenMs,
+      firstDelayMs: firstMs,
     }
   },
 })

@@ -13,8 +13,9 @@ export function printStreaming(figures: StreamingFigures): void {
 
   show(
     `Milliseconds to the first token and to the whole answer, 20 ms a token; added: over the openai client alone, median of ${rounds} rounds`,
-    latency.map(({ subject, clients, start, answers, firstToken, whole, busyPercent }) => ({
+    latency.map(({ subject, clients, start, modelFirstMs, answers, firstToken, whole, busyPercent }) => ({
       clients: `${clients} ${clients > 1 ? start : ''}`.trim(),
+      'model’s first': amount(modelFirstMs),
       subject,
       answers: amount(answers),
       'first p50': amount(firstToken.p50Ms),

@@ -6,6 +6,7 @@ import { type Aim, judge } from './aims.ts'
 import { type Latency, type Load, measureLatency, underLoad } from './latency.ts'
 import { measureOpenStreams, type OpenStreams } from './open-streams.ts'
 import { measureProcessor, type Spending } from './processor-time.ts'
+import { THINKING_MS, TOKEN_MS } from './question.ts'
 import { measureReaders, measureResume, type Readers, type Resume } from './readers.ts'
 import { type Soak, soak } from './soak.ts'
 import { type Stack, startStack } from './stack.ts'
@@ -38,10 +39,10 @@ const ROUNDS = { quick: 1, usual: 3 }
 /** Short ones vary most and take least. */
 const ROUNDS_OF_PROCESSOR = 2
 const CLIENTS = 100
-const TOKEN_MS = 20
 const wanted = (tokens: number) => ({ tokens, tokenMs: TOKEN_MS })
 const LOADS: Load[] = [
   { clients: 1, start: 'spread', turns: 8, wanted: wanted(12) },
+  { clients: 1, start: 'spread', turns: 8, wanted: { ...wanted(4), firstMs: THINKING_MS } },
   { clients: 10, start: 'spread', turns: 3, wanted: wanted(25) },
   // As many open streams as clients, of which some begin at any time; and all of them at the same moment.
   { clients: CLIENTS, start: 'spread', turns: 2, wanted: wanted(100) },

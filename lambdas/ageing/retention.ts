@@ -11,7 +11,7 @@ import { continueIfTime, OutOfTime } from '../rights/out-of-time.ts'
 import type { Bucket } from '../services/bucket.ts'
 import type { Database } from '../services/database.ts'
 import type { ReadSecret } from '../services/secrets.ts'
-import { findingMoved, isBroken } from './copies.ts'
+import { isBroken } from './copies.ts'
 import { pseudonymOf } from './pseudonym.ts'
 
 export interface RetentionServices {

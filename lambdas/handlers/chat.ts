@@ -147,7 +147,7 @@ const readerOf = (call: AnyCall): Reader => {
 }
 
 /** The reply to a checked request; whatever refuses it before its first event is thrown by the first `next`. */
-function replyTo(call: ChatCall): AsyncGenerator<NumberedEvent, void> {
+function replyTo(call: ChatCall): AsyncGenerator<NumberedEvent[], void> {
   requireOwnUserId(call.caller, call.body.userId)
   if (countCharacters(call.body.message) > MAX_MESSAGE_CHARACTERS)
     throw new CodedError(
@@ -166,17 +166,18 @@ function replyTo(call: ChatCall): AsyncGenerator<NumberedEvent, void> {
   })
 }
 
-/** The events with the first one already there: refusals have become errors, so a 200 may be promised. */
-async function begun(events: AsyncGenerator<NumberedEvent, void>): Promise<AsyncIterable<NumberedEvent>> {
+/** The events with the first ones already there: refusals have become errors, so a 200 may be promised. */
+async function begun(events: AsyncGenerator<NumberedEvent[], void>): Promise<AsyncIterable<NumberedEvent[]>> {
   const first = await events.next()
-  return (async function* () {
-    if (first.done) return
-    yield first.value
-    yield* events
-  })()
+  let next = async () => {
+    next = () => events.next()
+    return first
+  }
+  // Not a generator: each batch would wait for one more.
+  return { [Symbol.asyncIterator]: () => ({ next: () => next() }) }
 }
 
-function streamed(events: AsyncIterable<NumberedEvent>): Answer {
+function streamed(events: AsyncIterable<NumberedEvent[]>): Answer {
   const { body, finished } = eventStream(events)
   return { status: 200, headers: eventStreamHeaders, stream: body, afterwards: finished }
 }

@@ -22,19 +22,19 @@ export async function* relay(
   { signal, endBy, log, locale }: ReplyRequest,
   { tenant, messageId }: TurnLease,
   sent: number,
-): AsyncGenerator<NumberedEvent, void> {
+): AsyncGenerator<NumberedEvent[], void> {
   log.warn('turn was taken over', { messageId })
   let ended = false
-  for await (const numbered of follow(
+  for await (const events of follow(
     services,
     { tenant, ownedBy: null, log, signal, endBy },
     messageId,
     sent - 1,
   )) {
-    ended = isTerminal(numbered)
-    yield numbered
+    ended = events.some(isTerminal)
+    yield events
   }
-  if (!ended) yield { id: sent, event: failed(locale, messageId, INTERRUPTED) }
+  if (!ended) yield [{ id: sent, event: failed(locale, messageId, INTERRUPTED) }]
 }
 
 /**
@@ -48,7 +48,7 @@ export async function* conclude(
   turn: OpenedTurn,
   lease: TurnLease,
   { result, sent, unacknowledged, tail, spoken }: Written<Generated>,
-): AsyncGenerator<NumberedEvent, void> {
+): AsyncGenerator<NumberedEvent[], void> {
   const { hotStore } = services
   const { log, locale } = request
   const { messageId } = lease
@@ -81,7 +81,7 @@ export async function* conclude(
   }
   if (!spoken && tail.some(({ event }) => event.type === 'token'))
     services.measure('TimeToFirstToken', Date.now() - request.arrivedAt)
-  yield* tail
+  if (tail.length > 0) yield tail
   try {
     await makeDurable(services, [record], log)
   } catch (error) {
@@ -101,7 +101,7 @@ export async function* conclude(
   // Out of the log's reach, the answer is reported by whoever ends its turn there.
   if (ending === 'logged') answerEnded(services, record, terminal.event, log)
   services.measure('AnswerTime', Date.now() - request.arrivedAt)
-  yield terminal
+  yield [terminal]
 }
 
 /**

@@ -36,7 +36,7 @@ export async function readReply(
 }
 
 /**
- * Yields the events after the given id (-1: all), each once and in order, up to the terminal event. Whoever meets a
+ * Yields the events after the given id (-1: all), each once and in order, up to the terminal event, a page at a time. Whoever meets a
  * turn whose writer is gone rescues it, so the stream always ends. Throws as `readReply` does; a caller that has read
  * the first page already hands it over.
  */
@@ -46,17 +46,17 @@ export async function* follow(
   messageId: string,
   after: number,
   firstPage?: ReplyLogPage,
-): AsyncGenerator<NumberedEvent, void> {
+): AsyncGenerator<NumberedEvent[], void> {
   let last = after
   let pause = LOOK_AGAIN_MS.first
   let page = firstPage ?? (await readReply(services.hotStore, reader, messageId, last))
   while (!reader.signal.aborted && Date.now() < reader.endBy) {
-    for (const numbered of page.events) {
-      last = numbered.id
-      yield numbered
-      if (isTerminal(numbered)) return
-    }
-    if (page.finished && page.events.length === 0) return
+    const newest = page.events.at(-1)
+    if (newest) {
+      last = newest.id
+      yield page.events
+      if (isTerminal(newest)) return
+    } else if (page.finished) return
     const rescued = page.lapsed && (await rescue(services, reader.tenant, messageId, reader.log))
     // A page may end before the log does; only a running reply is worth waiting for.
     if (!rescued && !page.finished) {

@@ -65,16 +65,17 @@ export interface Generated {
 /** Longest text of one event: an event must fit into a row of the log, whatever the model sends at once. */
 const MAX_TOKEN_CHARACTERS = 4_000
 
-/** Never throws: what fails is part of what was generated. */
-export async function* generate(
+/**
+ * Tells each event as it comes, by a call: tokens come by the thousand, and each would wait for a generator. Never throws:
+ * what fails is part of what was generated.
+ */
+export async function generate(
   services: GenerateServices,
   request: GenerateRequest,
-): AsyncGenerator<ReplyEvent, Generated> {
-  const status = (stage: ReplyStage): ReplyEvent => ({
-    type: 'status',
-    stage,
-    message: stagePhrases[request.locale][stage],
-  })
+  tell: (event: ReplyEvent) => void,
+): Promise<Generated> {
+  const enter = (stage: ReplyStage): void =>
+    tell({ type: 'status', stage, message: stagePhrases[request.locale][stage] })
   const signal = AbortSignal.any([request.stop, request.abandon])
   const text = answerText()
   let context: ReplyContext = { messages: [], historyLength: 0 }
@@ -83,36 +84,38 @@ export async function* generate(
   let { model } = request.settings
   let ending: Pick<Generated, 'status' | 'finishReason' | 'failure'>
   try {
-    yield status('analyzing')
+    enter('analyzing')
     const question = await request.question()
     const history = await readHistory(services.bucket, request.history, request.log)
     if (services.search) {
-      yield status('searching')
+      enter('searching')
       sources = await services.search(request.tenant, question, history)
     }
     context = buildContext(history, question, request.settings)
-    yield status('answering')
+    enter('answering')
     ending = { status: 'complete', finishReason: 'stop', failure: undefined }
     let durable = false
     const askedAt = performance.now()
     const { answerTokens } = request.settings
     const asked = { model, messages: context.messages, answerTokens }
-    for await (const part of services.model.stream(asked, signal)) {
-      if (!durable) {
-        if (part.type === 'text') services.measure('ModelTimeToFirstToken', performance.now() - askedAt)
-        await request.accepted
-        durable = true
-      }
-      // One by one: `yield*` would make a promise more of each.
-      if (part.type === 'text') for (const token of tokens(text.add(part.content))) yield token
-      else {
-        ending.finishReason = part.finishReason
-        usage = part.usage
-        model = part.model
-      }
+    const speak = (content: string): undefined => {
+      for (const token of tokens(text.add(content))) tell(token)
     }
-    yield* tokens(text.end())
-    if (sources.length > 0) yield { type: 'sources', sources }
+    const begin = async (content: string): Promise<void> => {
+      services.measure('ModelTimeToFirstToken', performance.now() - askedAt)
+      await request.accepted
+      durable = true
+      speak(content)
+    }
+    const said = await services.model.stream(asked, signal, (content) =>
+      durable ? speak(content) : begin(content),
+    )
+    await request.accepted
+    ending.finishReason = said.finishReason
+    usage = said.usage
+    model = said.model
+    for (const token of tokens(text.end())) tell(token)
+    if (sources.length > 0) tell({ type: 'sources', sources })
   } catch (error) {
     ending = await endingOf(error, request, text.text !== '')
     if (ending.failure)

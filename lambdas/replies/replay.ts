@@ -15,7 +15,7 @@ export async function* replay(
   services: ReplyServices,
   { caller, locale, log, signal, endBy }: ReplyRequest,
   claim: ClaimedTurn,
-): AsyncGenerator<NumberedEvent, void> {
+): AsyncGenerator<NumberedEvent[], void> {
   if (!claim.bodyMatches)
     throw new CodedError('idempotency_mismatch', 'This Idempotency-Key was used with another request.')
   const tenant = { companyId: caller.companyId, platform: caller.platform }
@@ -44,6 +44,6 @@ export async function* replay(
       ...(answer.sources.length === 0 ? [] : [{ type: 'sources', sources: answer.sources } as const]),
       terminal.type === 'done' ? { ...terminal, metadata: { ...terminal.metadata, cached: true } } : terminal,
     ]
-    yield* events.map((event, id) => ({ id, event }))
+    yield events.map((event, id) => ({ id, event }))
   }
 }

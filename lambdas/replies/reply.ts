@@ -1,6 +1,6 @@
 /**
- * The reply core: from a question to exactly one ending, as an async generator of protocol events. It knows neither
- * Lambda nor HTTP. docs/protocol.md specifies it: states, invariants, and the test of each.
+ * The reply core: from a question to exactly one ending, as an async generator of protocol events, those in one list that
+ * leave together. It knows neither Lambda nor HTTP. docs/protocol.md specifies it: states, invariants, and the test of each.
  *
  * Until the first event it may throw: a CodedError is a refusal, and nothing was changed. From then on whatever goes
  * wrong is an event. The consumer must read to the end, also when its client has gone: the turn is being saved.
@@ -25,7 +25,7 @@ import { asReturned, type ReturningServices } from '../sessions/returning.ts'
 import { effectiveSettings, type TenantDefaults } from '../tenants/settings.ts'
 import { conclude, relay } from './conclude.ts'
 import { makeDurable } from './durable.ts'
-import { type GenerateServices, generate } from './generate.ts'
+import { type GenerateRequest, type GenerateServices, generate } from './generate.ts'
 import type { Log } from './log.ts'
 import { questionRecord } from './records.ts'
 import { replay } from './replay.ts'
@@ -92,7 +92,7 @@ function spendingOf({ settings }: TenantDefaults): Spending {
 }
 
 /** Answers a question, or attaches to the answer that its idempotency key names. */
-export async function* reply(services: ReplyServices, request: Asked): AsyncGenerator<NumberedEvent, void> {
+export async function* reply(services: ReplyServices, request: Asked): AsyncGenerator<NumberedEvent[], void> {
   const { caller, chat, idempotencyKey } = request
   const tenant = { companyId: caller.companyId, platform: caller.platform }
   const messageId = uuidv7()
@@ -145,7 +145,7 @@ export async function* regenerate(
   services: ReplyServices,
   request: ReplyRequest,
   target: string,
-): AsyncGenerator<NumberedEvent, void> {
+): AsyncGenerator<NumberedEvent[], void> {
   const { companyId, platform } = request.caller
   const messageId = uuidv7()
   const turn = await opened(services, request, (withoutArchived) =>
@@ -200,7 +200,7 @@ async function* answer(
   turn: OpenedTurn,
   messageId: string,
   question: () => Promise<string>,
-): AsyncGenerator<NumberedEvent, void> {
+): AsyncGenerator<NumberedEvent[], void> {
   const { hotStore } = services
   services.measure('KnownSession', turn.known ? 1 : 0)
   const tenant = { companyId: turn.question.company_id, platform: turn.question.platform }
@@ -216,7 +216,7 @@ async function* answer(
   )
   accepted.catch(() => undefined) // Awaited before the first token; until then its failure must not end the process.
 
-  const generated = generate(services, {
+  const asked: GenerateRequest = {
     tenant,
     messageId,
     question,
@@ -227,7 +227,7 @@ async function* answer(
     stop: stop.signal,
     abandon: AbortSignal.any([request.signal, abandon.signal]),
     log: request.log,
-  })
+  }
   const session: ReplyEvent = {
     type: 'session',
     sessionId: turn.sessionId,
@@ -237,7 +237,7 @@ async function* answer(
     created: turn.created,
     resumeUrl: await services.resumeUrl(turn, messageId),
   }
-  const written = yield* writeLog(hotStore, lease, generated, {
+  const written = yield* writeLog(hotStore, lease, (tell) => generate(services, asked, tell), {
     opening: session,
     onStop: () => stop.abort(new Error('asked to stop')),
     onAbandon: (reason) => abandon.abort(new Error(reason)),

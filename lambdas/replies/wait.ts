@@ -12,7 +12,7 @@ export interface AwaitedAnswer {
   finished: Promise<void>
 }
 
-export function waitForAnswer(events: AsyncIterable<NumberedEvent>): AwaitedAnswer {
+export function waitForAnswer(events: AsyncIterable<NumberedEvent[]>): AwaitedAnswer {
   const turn = Promise.withResolvers<{ sessionId: string; messageId: string }>()
   const answer = collect(events, ({ sessionId, messageId }) => turn.resolve({ sessionId, messageId }))
   const finished = answer.then(
@@ -23,7 +23,7 @@ export function waitForAnswer(events: AsyncIterable<NumberedEvent>): AwaitedAnsw
 }
 
 async function collect(
-  events: AsyncIterable<NumberedEvent>,
+  batches: AsyncIterable<NumberedEvent[]>,
   onBegun: (event: Begun) => void,
 ): Promise<ChatAnswer> {
   let begun: Begun | undefined
@@ -31,25 +31,25 @@ async function collect(
   let sources: ChatAnswer['sources'] = []
   let result: ChatAnswer | undefined
   let error: CodedError | undefined
-  for await (const { event } of events) {
-    if (event.type === 'session') {
-      begun = event
-      onBegun(event)
-    } else if (event.type === 'token') content += event.content
-    else if (event.type === 'sources') sources = event.sources
-    else if (event.type === 'error') error = toError(event)
-    else if (event.type === 'done' && begun)
-      result = {
-        sessionId: begun.sessionId,
-        threadId: begun.threadId,
-        userMessageId: begun.userMessageId,
-        messageId: begun.messageId,
-        content,
-        sources,
-        finishReason: event.finishReason,
-        metadata: event.metadata,
-      }
-  }
+  for await (const events of batches)
+    for (const { event } of events)
+      if (event.type === 'session') {
+        begun = event
+        onBegun(event)
+      } else if (event.type === 'token') content += event.content
+      else if (event.type === 'sources') sources = event.sources
+      else if (event.type === 'error') error = toError(event)
+      else if (event.type === 'done' && begun)
+        result = {
+          sessionId: begun.sessionId,
+          threadId: begun.threadId,
+          userMessageId: begun.userMessageId,
+          messageId: begun.messageId,
+          content,
+          sources,
+          finishReason: event.finishReason,
+          metadata: event.metadata,
+        }
   if (result) return result
   throw error ?? new Error('a reply ended without saying how')
 }

@@ -2,6 +2,7 @@
  * The writer of a reply log: an event leaves for the client only after the log has acknowledged it. What is generated
  * meanwhile forms the next append, so a slow log makes batches larger and nothing else.
  */
+import { setImmediate as afterwards } from 'node:timers/promises'
 import type { Measure, NumberedEvent, ReplyEvent } from '../protocol.ts'
 import type { EventBatch, HotStore, LeaseState, TurnLease } from '../services/hot-store.ts'
 import type { Log } from './log.ts'
@@ -44,22 +45,23 @@ export interface Written<Result> {
 const numbered = ({ first, events }: EventBatch): NumberedEvent[] =>
   events.map((event, index) => ({ id: first + index, event }))
 
-/** Reads a source at its own pace and keeps what it gave until it is taken. */
-function drain<Result>(opening: ReplyEvent, source: AsyncGenerator<ReplyEvent, Result>) {
+/** Tells events as they come, and resolves at their end. It never rejects. */
+export type Source<Result> = (tell: (event: ReplyEvent) => void) => Promise<Result>
+
+/** Keeps what a source tells until it is taken. */
+function collect<Result>(opening: ReplyEvent, source: Source<Result>) {
   let events: ReplyEvent[] = [opening]
   let end: { result: Result } | undefined
   let changed = (): void => undefined
-  const pump = async (): Promise<void> => {
-    while (end === undefined) {
-      const next = await source.next()
-      if (next.done) end = { result: next.value }
-      else events.push(next.value)
-      changed()
-    }
-  }
-  const reading = pump()
+  const ended = source((event) => {
+    events.push(event)
+    changed()
+  }).then((result) => {
+    end = { result }
+    changed()
+  })
   return {
-    reading,
+    ended,
     get end() {
       return end
     },
@@ -111,18 +113,18 @@ const withDeadline = (append: Promise<LeaseState>): Promise<LeaseState> =>
   })
 
 /**
- * Yields the opening and the source's events in order as the log acknowledges them; while the log cannot be reached, as
- * they come.
+ * Yields the opening and the source's events in order, those together that the log acknowledges together; while the log
+ * cannot be reached, as they come.
  * Renews the lease all along. Ends with the source, leaving the last events to whoever closes the turn, or at once
  * when the turn has been taken over; then the source is left to end by itself.
  */
 export async function* writeLog<Result>(
   hotStore: HotStore,
   lease: TurnLease,
-  source: AsyncGenerator<ReplyEvent, Result>,
+  source: Source<Result>,
   { opening, onStop, onAbandon, endBy, arrivedAt, log, measure }: WriterOptions,
-): AsyncGenerator<NumberedEvent, Written<Result>> {
-  const incoming = drain(opening, source)
+): AsyncGenerator<NumberedEvent[], Written<Result>> {
+  const incoming = collect(opening, source)
   let unacknowledged: EventBatch[] = []
   let next = 0
   let spoken = false
@@ -137,6 +139,8 @@ export async function* writeLog<Result>(
     return (incoming.waiting.length > 0 ? pacedFrom + hotStore.paceMs : beatFrom + HEARTBEAT_MS) - Date.now()
   }
 
+  // What the source tells before it waits for the model goes with the opening, in one append, after the model's request.
+  await afterwards()
   for (;;) {
     await incoming.until(dueInMs)
     if (incoming.end) break
@@ -160,7 +164,7 @@ export async function* writeLog<Result>(
         if (!overtaken) unacknowledged = []
         if (!state.held && !overtaken) {
           onAbandon('the turn was taken over')
-          await incoming.reading
+          await incoming.ended
           return {
             result: result(incoming),
             held: false,
@@ -178,8 +182,7 @@ export async function* writeLog<Result>(
       }
     }
     if (speaks) measure('TimeToFirstToken', Date.now() - arrivedAt)
-    // One by one: `yield*` would make a promise more of each.
-    for (const event of numbered(batch)) yield event
+    if (batch.events.length > 0) yield numbered(batch)
   }
 
   const tail: EventBatch = { first: next, events: incoming.take() }

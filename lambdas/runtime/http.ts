@@ -14,6 +14,7 @@ import * as v from 'valibot'
 import { type Caller, CodedError, type FieldProblem, type Role } from '../protocol.ts'
 import { errorResponses, isRefusal } from './errors.ts'
 import type { OpenAdmission, RequestLimits } from './limits.ts'
+import { type RequestLog, withFields } from './logger.ts'
 
 /** 100,000 characters are at most 1.2 MB when every one is an escaped surrogate pair; the rest is room. */
 const MAX_BODY_BYTES = 2 * 1024 * 1024
@@ -31,7 +32,7 @@ export interface Call<Body, Query> {
   param(name: string): string
   header(name: string): string | undefined
   /** Writes the request's and the tenant's ids on every line. */
-  log: Logger
+  log: RequestLog
   /** Milliseconds since the epoch. */
   arrivedAt: number
   /** Milliseconds until Lambda ends this invocation. */
@@ -119,7 +120,7 @@ export const routing =
           query: (schemas.query ? check(schemas.query, query) : undefined) as Parsed<Query>,
           param: (name) => event.pathParameters?.[name] ?? '',
           header: (name) => event.headers[name],
-          log: log.createChild({ persistentKeys: { requestId: context.awsRequestId, companyId, platform } }),
+          log: withFields(log, { requestId: context.awsRequestId, companyId, platform }),
           arrivedAt,
           remainingMs: () => context.getRemainingTimeInMillis(),
         })

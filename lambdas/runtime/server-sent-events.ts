@@ -19,30 +19,23 @@ export interface EventStream {
 }
 
 /**
- * Writes each event as soon as it is there. Events are read to their end at their own pace
+ * Writes events as soon as they are there, those of a list at once. They are read to their end at their own pace
  * even when the reader is slow or has gone, because reading them is what saves the turn; an answer is small enough
  * to wait in memory for a slow reader.
  */
-export function eventStream(events: AsyncIterable<NumberedEvent>): EventStream {
+export function eventStream(batches: AsyncIterable<NumberedEvent[]>): EventStream {
   const body = new Readable({ read: () => undefined })
-  let waiting = ''
-  const flush = (): void => {
-    if (waiting !== '' && !body.destroyed) body.push(waiting)
-    waiting = ''
-  }
-  // Events that the log acknowledged together leave together: one write, not one for each token.
   const write = (text: string): void => {
-    if (waiting === '') setImmediate(flush)
-    waiting += text
+    if (!body.destroyed) body.push(text)
   }
   const pump = async (): Promise<void> => {
     const keepAlive = setInterval(() => write(': keep-alive\n\n'), KEEP_ALIVE_MS)
     try {
-      for await (const event of events) {
-        write(encode(event))
+      for await (const events of batches) {
+        // One write, not one for each token.
+        write(events.map(encode).join(''))
         keepAlive.refresh()
       }
-      flush()
       if (!body.destroyed) body.push(null)
     } catch (error) {
       // The core turns failures into events; one that escapes must cut the stream, not end it as if it were whole.

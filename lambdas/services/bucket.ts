@@ -61,8 +61,15 @@ const REQUEST_TIMEOUT_MS = 10_000
 /** S3 takes parts from 5 MB on, and 10,000 of them. */
 const PART_BYTES = 8 * 1024 * 1024
 
-/** Every method throws CodedError `unavailable` where S3 cannot be reached. */
-export function openBucket(name: string): Bucket {
+export interface BucketOptions {
+  requestTimeoutMs?: number
+}
+
+/** Every method throws CodedError `unavailable` where S3 cannot be reached, or does not answer. */
+export function openBucket(
+  name: string,
+  { requestTimeoutMs = REQUEST_TIMEOUT_MS }: BucketOptions = {},
+): Bucket {
   // Most invocations need no object, and the client is large: it is loaded when the first one comes.
   let loaded: Promise<Loaded> | undefined
   const load = (): Promise<Loaded> => {
@@ -72,7 +79,7 @@ export function openBucket(name: string): Bucket {
         maxAttempts: ATTEMPTS,
         requestHandler: {
           connectionTimeout: CONNECT_TIMEOUT_MS,
-          requestTimeout: REQUEST_TIMEOUT_MS,
+          requestTimeout: requestTimeoutMs,
           throwOnRequestTimeout: true, // else it is only warned of
         },
       }),

@@ -12,10 +12,14 @@ export interface ModelUsage {
   completionTokens: number
 }
 
-/** What a model says, in order: text as it comes, then one ending. */
-export type ModelPart =
-  | { type: 'text'; content: string }
-  | { type: 'end'; finishReason: 'stop' | 'length'; model: string; usage: ModelUsage | undefined }
+export interface ModelEnding {
+  finishReason: 'stop' | 'length'
+  model: string
+  usage: ModelUsage | undefined
+}
+
+/** Told each piece of text as it comes; a promise that it returns is waited for. */
+export type Listener = (content: string) => Promise<void> | undefined
 
 export interface ModelRequest {
   model: string
@@ -26,11 +30,12 @@ export interface ModelRequest {
 
 export interface ChatModel {
   /**
-   * Streams an answer. Failures before the first text are tried again while the first-token budget lasts; they end
-   * as CodedError `model_unavailable` (details.retryable), and so do silence and a broken stream later on, which are not tried again.
-   * An aborted signal closes the connection and ends the iteration with the signal's reason.
+   * Streams an answer to the listener, and resolves with its ending. Failures before the first text are tried again while
+   * the first-token budget lasts; they end as CodedError `model_unavailable` (details.retryable), and so do silence and a
+   * broken stream later on, which are not tried again. An aborted signal closes the connection, and this rejects with the
+   * signal's reason.
    */
-  stream(request: ModelRequest, signal: AbortSignal): AsyncGenerator<ModelPart, void>
+  stream(request: ModelRequest, signal: AbortSignal, listener: Listener): Promise<ModelEnding>
 }
 
 export interface ChatModelOptions {
@@ -71,17 +76,14 @@ function withoutContent(cause: unknown): Error {
   )
 }
 
-type Ending = Extract<ModelPart, { type: 'end' }>
-
 /** Some endpoints send the usage with the last choice, some in a chunk of its own, some never. */
 function endingAfter(
   { choices: [choice], usage, model }: OpenAI.ChatCompletionChunk,
-  before: Ending | undefined,
+  before: ModelEnding | undefined,
   request: ModelRequest,
-): Ending | undefined {
+): ModelEnding | undefined {
   if (!choice?.finish_reason && !usage) return before
   return {
-    type: 'end',
     finishReason: choice?.finish_reason === 'length' || before?.finishReason === 'length' ? 'length' : 'stop',
     model: model || request.model,
     usage: usage
@@ -116,7 +118,11 @@ export function openChatModel(options: ChatModelOptions): ChatModel {
     maxRetries: CONNECT_RETRIES,
   })
 
-  async function* stream(request: ModelRequest, signal: AbortSignal): AsyncGenerator<ModelPart, void> {
+  async function stream(
+    request: ModelRequest,
+    signal: AbortSignal,
+    listener: Listener,
+  ): Promise<ModelEnding> {
     // Not AbortSignal.any: the client looks at its signal with every token, and such a one then looks at all of its own.
     const ended = new AbortController()
     const end = (): void => ended.abort(signal.reason)
@@ -129,21 +135,21 @@ export function openChatModel(options: ChatModelOptions): ChatModel {
       for (let attempt = 1; ; attempt += 1) {
         let spoken = false
         try {
-          let ending: Ending | undefined
+          let ending: ModelEnding | undefined
           for await (const chunk of await ask(request, ended.signal)) {
             const content = chunk.choices[0]?.delta.content
             if (content) {
               dog.touch()
               spoken = true
-              yield { type: 'text', content }
+              const heard = listener(content)
+              if (heard) await heard
             }
             ending = endingAfter(chunk, ending, request)
           }
           // The client ends quietly when it is aborted, and when the connection closes between two events.
           if (ended.signal.aborted) throw ended.signal.reason
           if (ending === undefined) throw modelFailure('The model broke off its answer.', true)
-          yield ending
-          return
+          return ending
         } catch (error) {
           if (ended.signal.aborted) throw ended.signal.reason
           // What the endpoint answered with a status, the client has tried again already.

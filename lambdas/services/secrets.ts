@@ -19,12 +19,16 @@ const RETRY_MS = 10_000
 const CONNECT_TIMEOUT_MS = 2_000
 const REQUEST_TIMEOUT_MS = 3_000
 
-function openClient(): SecretsManagerClient {
+export interface SecretsClientOptions {
+  requestTimeoutMs?: number
+}
+
+function openClient({ requestTimeoutMs = REQUEST_TIMEOUT_MS }: SecretsClientOptions): SecretsManagerClient {
   return new SecretsManagerClient({
     maxAttempts: 3,
     requestHandler: {
       connectionTimeout: CONNECT_TIMEOUT_MS,
-      requestTimeout: REQUEST_TIMEOUT_MS,
+      requestTimeout: requestTimeoutMs,
       throwOnRequestTimeout: true, // else it is only warned of
     },
   })
@@ -35,8 +39,11 @@ function openClient(): SecretsManagerClient {
  * A value is kept for five minutes and read again by whoever asks next, once for all who ask; where that fails, the
  * old one is used on. Without an old one: CodedError `unavailable`.
  */
-export function openSecrets<Name extends string>(arns: Record<Name, string>): Record<Name, ReadSecret> {
-  const client = openClient()
+export function openSecrets<Name extends string>(
+  arns: Record<Name, string>,
+  options: SecretsClientOptions = {},
+): Record<Name, ReadSecret> {
+  const client = openClient(options)
   const opened = Object.entries<string>(arns).map(([name, arn]) => [name, keep(() => fetchText(client, arn))])
   return Object.fromEntries(opened)
 }
@@ -94,8 +101,8 @@ export interface VersionedSecret {
   moveCurrent(from: string, to: string): Promise<void>
 }
 
-export function openVersionedSecret(arn: string): VersionedSecret {
-  const client = openClient()
+export function openVersionedSecret(arn: string, options: SecretsClientOptions = {}): VersionedSecret {
+  const client = openClient(options)
   return {
     async describe() {
       const { RotationEnabled = false, VersionIdsToStages = {} } = await client.send(

@@ -19,7 +19,9 @@ import {
 import { SignatureV4 } from '@smithy/signature-v4'
 import { afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
 import { openAwsCall } from '../../lambdas/services/aws-call.ts'
+import { openBucket } from '../../lambdas/services/bucket.ts'
 import { IMPATIENT, openDatabase } from '../../lambdas/services/database.ts'
+import { openSecrets, openVersionedSecret } from '../../lambdas/services/secrets.ts'
 import { openTurnQueue } from '../../lambdas/services/turn-queue.ts'
 
 interface Taken {
@@ -440,6 +442,9 @@ describe('is tried again', () => {
   })
 })
 
+/** Not for the seconds that the product waits. */
+const IMPATIENT_CLIENT = { requestTimeoutMs: 100 }
+
 describe('as the product makes it', () => {
   const options = () => {
     const { resourceArn = '', secretArn = '', database = '' } = STATEMENT
@@ -469,6 +474,39 @@ describe('as the product makes it', () => {
       code: 'unavailable',
       cause: { name: 'TimeoutError' },
     })
+  })
+
+  test('a bucket that does not answer within its time is unavailable, whatever it was asked', async () => {
+    vi.stubEnv('AWS_ENDPOINT_URL_S3', url)
+    replies = [silent]
+    const bucket = openBucket('content', IMPATIENT_CLIENT)
+    const asked: (() => Promise<unknown>)[] = [
+      () => bucket.put('a', 'text'),
+      () => bucket.get('a'),
+      () => bucket.getRange('a', { offset: 0, length: 10 }),
+      () => bucket.getStream('a'),
+      () => bucket.has('a'),
+      () => Array.fromAsync(bucket.list('a')),
+      () => bucket.delete('a'),
+      () => bucket.sendPart('a', 'an upload', 1, Buffer.from('a part')),
+    ]
+    for (const ask of asked) {
+      taken = []
+      await expect(ask()).rejects.toMatchObject({ code: 'unavailable', cause: { name: 'TimeoutError' } })
+      expect(taken).toHaveLength(3)
+    }
+  })
+
+  test('a Secrets Manager that does not answer within its time makes its secrets unavailable', async () => {
+    vi.stubEnv('AWS_ENDPOINT_URL_SECRETS_MANAGER', url)
+    replies = [silent]
+    const { key } = openSecrets({ key: 'an ARN' }, IMPATIENT_CLIENT)
+    await expect(key()).rejects.toMatchObject({ code: 'unavailable', cause: { name: 'TimeoutError' } })
+    expect(taken).toHaveLength(3)
+    taken = []
+    const versions = openVersionedSecret('an ARN', IMPATIENT_CLIENT)
+    await expect(versions.read('AWSCURRENT')).rejects.toMatchObject({ name: 'TimeoutError' })
+    expect(taken).toHaveLength(3)
   })
 
   test('a queue that does not answer is given up after two attempts of 3 s each', async () => {

@@ -8,7 +8,7 @@ const token = (id: number, content: string): NumberedEvent => ({ id, event: { ty
 test('events that come together leave in one write, and each is one event', async () => {
   const { body, finished } = eventStream(
     (async function* () {
-      yield* [token(0, 'a'), token(1, 'b\n\ndata: x')]
+      yield [token(0, 'a'), token(1, 'b\n\ndata: x')]
     })(),
   )
   await finished
@@ -23,7 +23,7 @@ test('events are read to the end when the reader has gone', async () => {
   const { body, finished } = eventStream(
     (async function* () {
       for (; read < 5; read += 1) {
-        yield token(read, 'a')
+        yield [token(read, 'a')]
         await turn()
       }
     })(),
@@ -36,7 +36,7 @@ test('events are read to the end when the reader has gone', async () => {
 test('an error that escapes cuts the stream instead of ending it as if it were whole', async () => {
   const { body, finished } = eventStream(
     (async function* () {
-      yield token(0, 'a')
+      yield [token(0, 'a')]
       throw new Error('escaped')
     })(),
   )
@@ -50,7 +50,7 @@ test('a silent stream is kept alive at least every 15 seconds', async () => {
     const end = Promise.withResolvers<void>()
     const { body, finished } = eventStream(
       (async function* () {
-        yield token(0, 'a')
+        yield [token(0, 'a')]
         await end.promise
       })(),
     )
