@@ -98,7 +98,7 @@ const removeMessages: Step = async ({ database, bucket }, { tenant, run }, count
 }
 
 const removeObjects: Step = async (services, { tenant, run }, counts) => {
-  const { database, bucket } = services
+  const { database } = services
   for (;;) {
     continueIfTime(run)
     const [row] = await database.callFor<{ overdue_object: string | null }>(tenant, 'overdue_object', [])

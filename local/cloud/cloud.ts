@@ -27,6 +27,8 @@ export type CloudOptions = {
   /** Where all state lies; absent: in memory. */
   dataDir?: string | undefined
   databaseUrl?: string | undefined
+  /** What an embedded database in memory begins with; see postgres.ts. */
+  beginWith?: string | undefined
   /** Of a Valkey or Redis, for phase 2; absent: phase 1. */
   valkeyUrl?: string | undefined
   /** Whether the functions' login connects with its password, on a server that nobody else uses; see postgres.ts. */
@@ -110,6 +112,7 @@ export async function startCloud(options: CloudOptions = {}): Promise<Cloud> {
   const postgres = await startPostgres({
     databaseUrl,
     dataDir: dataDir && join(dataDir, 'postgres'),
+    beginWith: options.beginWith,
     realLogins: options.realLogins,
   })
   started.defer(postgres.close)

@@ -4,6 +4,7 @@
  */
 
 import { once } from 'node:events'
+import { openAsBlob } from 'node:fs'
 import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { parentPort, workerData } from 'node:worker_threads'
 import { PGlite } from '@electric-sql/pglite'
@@ -12,7 +13,12 @@ import { PGLiteSocketHandler, type PGLiteSocketHandlerOptions } from '@electric-
 import { shareBackend } from './pglite-sessions.ts'
 import { errorResponse } from './pglite-wire.ts'
 
-export type PgliteWorkerData = { dataDir: string | undefined; port: number; owner: string }
+export type PgliteWorkerData = {
+  dataDir: string | undefined
+  beginWith: string | undefined
+  port: number
+  owner: string
+}
 export type PgliteReady = { port: number }
 
 const MAX_CONNECTIONS = 20
@@ -28,8 +34,12 @@ const ownerSql = (owner: string) => `
   alter database postgres owner to ${owner};
   create extension if not exists vector;`
 
-async function serve({ dataDir, port, owner }: PgliteWorkerData) {
-  const db = await PGlite.create({ ...(dataDir ? { dataDir } : {}), extensions: { vector } })
+async function serve({ dataDir, beginWith, port, owner }: PgliteWorkerData) {
+  const db = await PGlite.create({
+    ...(dataDir && { dataDir }),
+    ...(beginWith && { loadDataDir: await openAsBlob(beginWith) }),
+    extensions: { vector },
+  })
   await db.exec(ownerSql(owner))
   const connections = new Map<number, { handler: PGLiteSocketHandler; socket: Socket }>()
   const backend = shareBackend(db, {

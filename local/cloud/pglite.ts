@@ -20,11 +20,17 @@ const RESTART_DELAY_MS = 1_000
 /** A statement may be running, and files survive a killed thread. */
 const STOP_GRACE_MS = 5_000
 
+export interface PgliteOptions {
+  dataDir?: string | undefined
+  /** A dump of another one's files, for one in memory. */
+  beginWith?: string | undefined
+}
+
 /** Without a directory the database is in memory, and gone with the process or the first crash of its thread. */
-export async function startPglite(dataDir: string | undefined): Promise<Pglite> {
+export async function startPglite({ dataDir, beginWith }: PgliteOptions): Promise<Pglite> {
   if (dataDir !== undefined) mkdirSync(dataDir, { recursive: true })
   let isClosing = false
-  let running = await launch({ dataDir, owner: OWNER, port: 0 })
+  let running = await launch({ dataDir, beginWith, owner: OWNER, port: 0 })
   const { port } = running
   const supervised = supervise()
 
@@ -39,7 +45,7 @@ export async function startPglite(dataDir: string | undefined): Promise<Pglite> 
         console.error('The embedded Postgres died, and its data with it: it was in memory.')
         return
       }
-      await launch({ dataDir, owner: OWNER, port }).then(
+      await launch({ dataDir, beginWith: undefined, owner: OWNER, port }).then(
         (next) => {
           running = next
         },

@@ -78,6 +78,8 @@ const AS_TEXT = { getTypeParser: () => (cell: string) => cell }
 export interface PostgresOptions {
   databaseUrl?: string | undefined
   dataDir?: string | undefined
+  /** A dump of an embedded one's files (PGlite, dumpDataDir), for one in memory to begin with; absent: it is empty. */
+  beginWith?: string | undefined
   /**
    * Whether logins connect with their passwords, each on connections of its own, as the real Data API does. Otherwise
    * the owner takes their roles: logins belong to the whole server, where other databases' secrets may hold other
@@ -87,7 +89,7 @@ export interface PostgresOptions {
 }
 
 export async function startPostgres(options: PostgresOptions): Promise<Postgres> {
-  const embedded = options.databaseUrl === undefined ? await startPglite(options.dataDir) : undefined
+  const embedded = options.databaseUrl === undefined ? await startPglite(options) : undefined
   const url = verifyingTls(options.databaseUrl ?? (embedded as Pglite).url)
   // PGlite is one session: a second connection would only make it switch.
   const pool = openPool(url, embedded ? 1 : POOL_SIZE)

@@ -20,6 +20,7 @@ import type { Call } from '../../local/cloud/calls.ts'
 import { type Cloud, startCloud } from '../../local/cloud/cloud.ts'
 import { FUNCTION_HEADER } from '../../local/function-header.ts'
 import { forkFunctions, kill, told } from '../fixtures/functions-process.ts'
+import { migratedDump } from '../harness/migrated.ts'
 
 const functions = Object.fromEntries(
   ['first', 'second', 'persist'].map((name) => [name, { handler: '', timeoutSeconds: 20 }]),
@@ -39,6 +40,7 @@ let allows: (call: Call) => boolean
 beforeAll(async () => {
   cloud = await startCloud({
     resources,
+    beginWith: await migratedDump(),
     gate: (call) => {
       calls.push(call)
       return allows(call)

@@ -6,6 +6,7 @@ import { type DatabaseOptions, openDatabase } from '../../lambdas/services/datab
 import { startDataApi } from '../../local/cloud/data-api.ts'
 import { startPostgres } from '../../local/cloud/postgres.ts'
 import { loginSecrets } from '../harness/login-secrets.ts'
+import { migratedDump } from '../harness/migrated.ts'
 
 /** A database that is paused: the first requests wake it and are told so. */
 let resuming = 0
@@ -20,7 +21,7 @@ const options = (): DatabaseOptions => ({
 })
 
 beforeAll(async () => {
-  const postgres = await startPostgres({})
+  const postgres = await startPostgres({ beginWith: await migratedDump() })
   dataApi = await startDataApi({ postgres, secretOf: loginSecrets(postgres) })
   const door = createServer((request, response) => {
     requests += 1

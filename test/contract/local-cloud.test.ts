@@ -14,6 +14,7 @@ import { resources as allResources, type Resources } from '../../lib/resources.t
 import { type Cloud, startCloud } from '../../local/cloud/cloud.ts'
 import { type QueueAndBucket, startQueueAndBucket } from '../../local/cloud/queue-and-bucket.ts'
 import { forkFunctions, kill, told } from '../fixtures/functions-process.ts'
+import { migratedDump } from '../harness/migrated.ts'
 
 /** The product's queues, buckets and feeding, with fixtures in place of its handlers. */
 const resources: Resources = {
@@ -29,7 +30,7 @@ let shared: Cloud
 const closers: (() => Promise<unknown>)[] = []
 
 beforeAll(async () => {
-  shared = await startCloud({ resources })
+  shared = await startCloud({ resources, beginWith: await migratedDump() })
 })
 
 afterAll(() => shared.close())
@@ -44,7 +45,7 @@ afterEach(async () => {
 })
 
 async function start(): Promise<Cloud> {
-  const cloud = await startCloud({ resources })
+  const cloud = await startCloud({ resources, beginWith: await migratedDump() })
   closers.push(cloud.close)
   return cloud
 }
@@ -127,7 +128,7 @@ test('a migration that fails keeps the front door closed', async () => {
 })
 
 test('closing ends what is still running', async () => {
-  const cloud = await startCloud({ resources })
+  const cloud = await startCloud({ resources, beginWith: await migratedDump() })
   await startFunctions(cloud, { persist: 'buffered', migrate: 'buffered' })
   await cloud.runtimeApi.polled('persist', AbortSignal.timeout(5_000))
   const running = cloud.runtimeApi.invoke('persist', '{"action":"hang"}').catch((error) => error)

@@ -2,7 +2,7 @@
 import { describe } from 'vitest'
 import { type Resources, resources } from '../../lib/resources.ts'
 import { type BreakableRedis, redisAvailable, startRedis, whyNoRedis } from '../harness/redis.ts'
-import { startTurnkeep, type Turnkeep, type TurnkeepOptions } from '../harness/turnkeep.ts'
+import { promptBatches, startTurnkeep, type Turnkeep, type TurnkeepOptions } from '../harness/turnkeep.ts'
 import { drillModel } from './drill-model.ts'
 import { createFaultProxy, type FaultProxy } from './fault-proxy.ts'
 
@@ -52,11 +52,10 @@ export const LEASE_SECONDS = 1
 
 /** As deployed, but what a dying consumer had in hand comes back while somebody still watches. */
 const drillResources: Resources = {
-  ...resources,
+  ...promptBatches,
   queues: Object.fromEntries(
     Object.entries(resources.queues).map(([name, queue]) => [name, { ...queue, visibilitySeconds: 3 }]),
   ),
-  eventSources: resources.eventSources.map((source) => ({ ...source, windowSeconds: 0.1 })),
 }
 
 export interface DrillCloud extends Turnkeep {

@@ -10,6 +10,7 @@ import { vector } from '@electric-sql/pglite-pgvector'
 import { afterAll, expect, test } from 'vitest'
 import type { NumberedEvent } from '../../lambdas/protocol.ts'
 import { resources } from '../../lib/resources.ts'
+import { COMPILE_CACHE } from '../../local/compile-cache.ts'
 import { type ApiClient, clientOf } from '../harness/client.ts'
 import { ACME } from '../harness/turnkeep.ts'
 import { rounds } from './drill-cloud.ts'
@@ -52,6 +53,7 @@ async function start(port: string): Promise<string> {
   supervisor = spawn(process.execPath, [START], {
     env: {
       PATH: process.env.PATH,
+      ...COMPILE_CACHE,
       TURNKEEP_DATA_DIR: dataDir,
       TURNKEEP_PAGE_DIR: dataDir,
       TURNKEEP_RESOURCES: resourcesFile,

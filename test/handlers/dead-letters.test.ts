@@ -7,6 +7,7 @@ import { resolve } from 'node:path'
 import { PurgeQueueCommand, SendMessageCommand, SQSClient } from '@aws-sdk/client-sqs'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { MessageRecord } from '../../lambdas/protocol.ts'
+import { COMPILE_CACHE } from '../../local/compile-cache.ts'
 import { ACME, startTurnkeep, type Turnkeep } from '../harness/turnkeep.ts'
 
 const OPS = resolve(import.meta.dirname, '../../ops/main.ts')
@@ -36,7 +37,7 @@ interface Run {
 const running = (args: string[], environment: Record<string, string> = {}): ChildProcess =>
   spawn(process.execPath, [OPS, ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: { PATH: process.env.PATH, ...turnkeep.cloud.functionEnvironment, ...environment },
+    env: { PATH: process.env.PATH, ...COMPILE_CACHE, ...turnkeep.cloud.functionEnvironment, ...environment },
   })
 
 async function finished(child: ChildProcess): Promise<Run> {

@@ -1,5 +1,4 @@
 /** A migrated database behind the Data API, for tests of SQL: embedded, and on the real server of this run. */
-import { resolve } from 'node:path'
 import { describe } from 'vitest'
 import { migrate, readSqlFiles } from '../../lambdas/migrations/migrate.ts'
 import { type Database, openDatabase } from '../../lambdas/services/database.ts'
@@ -7,6 +6,7 @@ import * as sqlText from '../../lambdas/services/sql-text.ts'
 import { startDataApi } from '../../local/cloud/data-api.ts'
 import { startPostgres } from '../../local/cloud/postgres.ts'
 import { loginSecrets } from './login-secrets.ts'
+import { migratedDump, migratedTemplate, SQL } from './migrated.ts'
 import { createDatabase, startPostgresServer } from './postgres-server.ts'
 
 export type Engine = 'embedded' | 'real'
@@ -23,13 +23,19 @@ export interface TestDatabase {
   close(): Promise<void>
 }
 
-export const SQL = resolve(import.meta.dirname, '../../sql')
 const ARN = 'arn:aws:secretsmanager:us-east-1:000000000000:secret:turnkeep'
 
-export async function startTestDatabase(engine: Engine, name: string): Promise<TestDatabase> {
+/** `empty`: every migration is applied to this very one, instead of copying one that has them all. */
+export async function startTestDatabase(
+  engine: Engine,
+  name: string,
+  { empty = false } = {},
+): Promise<TestDatabase> {
   const server = engine === 'real' ? await startPostgresServer() : undefined
-  const url = server ? await createDatabase(server.url, name) : ''
-  const postgres = await startPostgres(url ? { databaseUrl: url } : {})
+  const template = empty || !server ? undefined : await migratedTemplate(server.url)
+  const url = server ? await createDatabase(server.url, name, { template }) : ''
+  const beginWith = empty || server ? undefined : await migratedDump()
+  const postgres = await startPostgres(url ? { databaseUrl: url } : { beginWith })
   const dataApi = await startDataApi({ postgres, secretOf: loginSecrets(postgres) })
   Object.assign(process.env, {
     AWS_REGION: 'us-east-1',

@@ -2,7 +2,6 @@
 import { v7 as uuidv7 } from 'uuid'
 import { openEdge } from '../../bench/turn/edge.ts'
 import type { NumberedEvent } from '../../lambdas/protocol.ts'
-import { resources } from '../../lib/resources.ts'
 import { type CacheProxy, startCacheProxy } from './cache-proxy.ts'
 import { clientOf, type Reply, type StreamOptions } from './client.ts'
 import { startPacedModel } from './paced-model.ts'
@@ -44,12 +43,6 @@ export interface MeteredProduct {
   close(): Promise<void>
 }
 
-/** A batch's window is as short as the drills have it: what was sent last is saved before the next token. */
-const impatient = {
-  ...resources,
-  eventSources: resources.eventSources.map((source) => ({ ...source, windowSeconds: 0.1 })),
-}
-
 export async function startMeteredProduct(name: string, inValkey: boolean): Promise<MeteredProduct> {
   await using started = new AsyncDisposableStack()
   let pieces: readonly string[] = []
@@ -82,7 +75,6 @@ export async function startMeteredProduct(name: string, inValkey: boolean): Prom
   let edge: Awaited<ReturnType<typeof openEdge>> | undefined
   const turnkeep = await startTurnkeep({
     name,
-    resources: impatient,
     model: model.settings,
     ...(redis && { valkey: redis }),
     environment: async (cloud) => {

@@ -22,6 +22,7 @@ export const SECRETS = {
 /** Without the test's own variables: an AWS profile of whoever runs the tests is neither used nor needed. */
 export const ISOLATED = {
   PATH: process.env.PATH,
+  ...COMPILE_CACHE,
   AWS_CONFIG_FILE: '/dev/null',
   AWS_SHARED_CREDENTIALS_FILE: '/dev/null',
   AWS_EC2_METADATA_DISABLED: 'true',
@@ -46,6 +47,6 @@ export const runOps = (
   finished(
     spawn(process.execPath, [OPS, ...args], {
       stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...COMPILE_CACHE, ...ISOLATED, ...variables },
+      env: { ...ISOLATED, ...variables },
     }),
   )

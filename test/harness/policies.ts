@@ -102,14 +102,23 @@ function covers({ actions, resources, conditions }: Statement, need: Need): bool
   )
 }
 
+/** By pattern: few, and each is asked about tens of thousands of calls. */
+const expressions = new Map<string, RegExp>()
+
 /** `*` is any text, `?` any character. */
 function matches(pattern: string, text: string): boolean {
+  const expression = expressions.get(pattern) ?? expressionOf(pattern)
+  expressions.set(pattern, expression)
+  return expression.test(text)
+}
+
+function expressionOf(pattern: string): RegExp {
   if (pattern.includes('${')) throw new Error(`Policy variables are not known here: ${pattern}`)
   const expression = pattern
     .replace(/[.+^${}()|[\]\\]/g, '\\$&')
     .replaceAll('*', '.*')
     .replaceAll('?', '.')
-  return new RegExp(`^${expression}$`, 's').test(text)
+  return new RegExp(`^${expression}$`, 's')
 }
 
 /** The keys that a call may have; one of them that it does not have is absent, any other cannot be judged. */

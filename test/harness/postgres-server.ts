@@ -45,7 +45,7 @@ export async function startPostgresServer(): Promise<PostgresServer> {
     url: server.url,
     async close() {
       if (--use.handles > 0) return
-      for (const name of use.databases) await drop(server.url, name)
+      for (const name of use.databases) await dropDatabase(server.url, name)
       inUse.delete(server.url)
       await server.close()
     },
@@ -55,7 +55,7 @@ export async function startPostgresServer(): Promise<PostgresServer> {
 const DROP_ATTEMPTS = 20
 const DROP_RETRY_MS = 250
 
-async function drop(url: string, name: string): Promise<void> {
+export async function dropDatabase(url: string, name: string): Promise<void> {
   for (let attempt = 1; ; attempt += 1) {
     try {
       return await execute(url, `drop database if exists ${name} with (force)`)
@@ -67,11 +67,22 @@ async function drop(url: string, name: string): Promise<void> {
   }
 }
 
-/** A fresh database, whose name begins with `name`; it lives as long as the server's last handle. */
-export async function createDatabase(serverUrl: string, name: string): Promise<string> {
+export interface NewDatabase {
+  /** Of which it is a copy; absent: it is empty. */
+  template?: string | undefined
+  /** Otherwise it lives as long as the server's last handle. */
+  keep?: boolean
+}
+
+/** A fresh database, whose name begins with `name`. */
+export async function createDatabase(
+  serverUrl: string,
+  name: string,
+  { template, keep = false }: NewDatabase = {},
+): Promise<string> {
   const database = `${name.toLowerCase().replace(/\W/g, '_')}_${randomBytes(4).toString('hex')}`
-  await execute(serverUrl, `create database ${database}`)
-  inUse.get(serverUrl)?.databases.push(database)
+  await execute(serverUrl, `create database ${database}${template ? ` template ${template}` : ''}`)
+  if (!keep) inUse.get(serverUrl)?.databases.push(database)
   const url = new URL(serverUrl)
   url.pathname = `/${database}`
   return url.href

@@ -1,5 +1,5 @@
 /** What the functions asked of the cloud, in all test files of a run: each leaves what it saw for those that follow. */
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, relative, resolve } from 'node:path'
 import { afterAll, expect } from 'vitest'
 import type { Call } from '../../local/cloud/calls.ts'
@@ -36,5 +36,6 @@ export function leaveCalls(): void {
 
 export function readCalls(): RecordedFile[] {
   const run = directory(runDirectory() ?? '')
+  if (!existsSync(run)) return []
   return readdirSync(run).map((name) => JSON.parse(readFileSync(join(run, name), 'utf8')))
 }

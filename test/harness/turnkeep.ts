@@ -4,9 +4,11 @@ import { once } from 'node:events'
 import { resolve } from 'node:path'
 import pg from 'pg'
 import { describe } from 'vitest'
+import { type Resources, resources } from '../../lib/resources.ts'
 import { type Cloud, type CloudOptions, startCloud } from '../../local/cloud/cloud.ts'
 import { COMPILE_CACHE } from '../../local/compile-cache.ts'
 import { type ApiClient, clientOf, type Identity } from './client.ts'
+import { migratedDump, migratedTemplate } from './migrated.ts'
 import { createDatabase, startPostgresServer } from './postgres-server.ts'
 import { record } from './recorded-calls.ts'
 import { type Redis, redisAvailable, startRedis, variablesOf, whyNoRedis } from './redis.ts'
@@ -61,6 +63,12 @@ export interface Turnkeep {
   close(): Promise<void>
 }
 
+/** As deployed, but a batch's window is short: tests wait again and again until something is saved. */
+export const promptBatches: Resources = {
+  ...resources,
+  eventSources: resources.eventSources.map((source) => ({ ...source, windowSeconds: 0.1 })),
+}
+
 /** The same tests in phase 1, and in phase 2 where there is a server for it. */
 export function inBothPhases(title: string, tests: (phase: { valkey: boolean }) => void): void {
   describe(`${title}, phase 1`, () => tests({ valkey: false }))
@@ -82,12 +90,16 @@ export async function startTurnkeep(options: TurnkeepOptions = {}): Promise<Turn
   const ownRedis = valkey === true ? await startRedis('single') : undefined
   const redis = typeof valkey === 'object' ? valkey : ownRedis
   const server = on === 'postgres' && !options.databaseUrl ? await startPostgresServer() : undefined
-  const databaseUrl = options.databaseUrl ?? (server && (await createDatabase(server.url, name)))
+  const template = server && (await migratedTemplate(server.url))
+  const databaseUrl =
+    options.databaseUrl ?? (server && (await createDatabase(server.url, name, { template })))
+  const beginWith = databaseUrl === undefined ? await migratedDump() : undefined
   const cloud = await startCloud({
     scriptedModel: { tokenDelayMs: 0 },
+    resources: promptBatches,
     gate: record,
     ...cloudOptions,
-    ...(databaseUrl ? { databaseUrl } : {}),
+    ...(databaseUrl ? { databaseUrl } : { beginWith }),
     ...(redis ? { valkeyUrl: variablesOf(redis).VALKEY_URL } : {}),
   })
   const variables = {

@@ -4,6 +4,7 @@ import { resolve } from 'node:path'
 import { promisify } from 'node:util'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { resources } from '../../lib/resources.ts'
+import { COMPILE_CACHE } from '../../local/compile-cache.ts'
 import { readAssembly, resourcesOfType, type Stack } from '../harness/assembly.ts'
 import { synthesisePhaseTwo } from '../harness/phase-two.ts'
 import { synthesise } from '../harness/synthesis.ts'
@@ -36,6 +37,7 @@ async function askedBy(name: string, told: Record<string, unknown>): Promise<str
       env: {
         ...Object.fromEntries(variables.filter(([variable]) => !OF_NODE.includes(variable as string))),
         PATH: process.env.PATH,
+        ...COMPILE_CACHE,
         AWS_REGION: 'eu-west-1',
         AWS_ENDPOINT_URL: NOWHERE,
         AWS_ACCESS_KEY_ID: 'none',

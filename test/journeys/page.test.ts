@@ -7,6 +7,7 @@ import { join, resolve } from 'node:path'
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
 import type { Message } from '../../lambdas/protocol.ts'
+import { COMPILE_CACHE } from '../../local/compile-cache.ts'
 import { type Script, type ScriptedModel, startScriptedModel } from '../../local/model/scripted-model.ts'
 import {
   answers,
@@ -25,6 +26,7 @@ import {
   type Visit,
 } from '../harness/browser.ts'
 import { clientOf } from '../harness/client.ts'
+import { copyMigrated } from '../harness/migrated.ts'
 
 const START = resolve(import.meta.dirname, '../../local/start.ts')
 /** Of the functions: so soon after they were killed the answer is rescued. */
@@ -56,6 +58,7 @@ beforeAll(async () => {
     tokenDelayMs: 5,
     respond: ({ messages }) => scripts.get(messages.at(-1)?.content ?? '') ?? { content: 'ok' },
   })
+  await copyMigrated(stateDir)
   ;({ process: turnkeep, address } = await startTurnkeep())
   browser = await launchChromium()
 })
@@ -82,6 +85,7 @@ async function startTurnkeep(): Promise<{ process: ChildProcess; address: string
     stdio: ['ignore', 'pipe', 'pipe'],
     env: {
       PATH: process.env.PATH,
+      ...COMPILE_CACHE,
       PORT: '0',
       TURNKEEP_DATA_DIR: stateDir,
       OPENAI_BASE_URL: model.url,

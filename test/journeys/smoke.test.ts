@@ -6,6 +6,7 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { COMPILE_CACHE } from '../../local/compile-cache.ts'
 import { checks } from '../../ops/smoke/checks.ts'
 import { buildPage } from '../../web/build.ts'
 import { startTurnkeep, type Turnkeep } from '../harness/turnkeep.ts'
@@ -35,7 +36,7 @@ interface Run {
 const running = (args: string[]): ChildProcess =>
   spawn(process.execPath, [OPS, 'smoke', ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: { PATH: process.env.PATH },
+    env: { PATH: process.env.PATH, ...COMPILE_CACHE },
   })
 
 async function finished(child: ChildProcess): Promise<Run> {

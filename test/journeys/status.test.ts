@@ -9,6 +9,7 @@ import { PurgeQueueCommand, ReceiveMessageCommand, SendMessageCommand, SQSClient
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { SPOOL_PREFIX } from '../../lambdas/replies/durable.ts'
 import { type ControlPlanes, startControlPlanes } from '../harness/control-planes/control-planes.ts'
+import { copyMigrated } from '../harness/migrated.ts'
 import { ISOLATED, type Run, runOps, SECRETS, WITH_CREDENTIALS } from '../harness/ops.ts'
 import { startTurnkeep, type Turnkeep } from '../harness/turnkeep.ts'
 
@@ -110,6 +111,7 @@ describe('on one machine', () => {
 
   test('npm start is found by its data directory alone; there phase and cache say what is missing', async () => {
     const directory = await mkdtemp(join(tmpdir(), 'turnkeep-status-'))
+    await copyMigrated(directory)
     const started = spawn(process.execPath, [resolve(import.meta.dirname, '../../local/start.ts')], {
       stdio: ['ignore', 'pipe', 'inherit'],
       env: {

@@ -1,34 +1,25 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Resources } from '../../lib/resources.ts'
-import { startPostgres } from '../../local/cloud/postgres.ts'
+import { COMPILE_CACHE } from '../../local/compile-cache.ts'
+import { copyMigrated } from '../harness/migrated.ts'
 
 const START = resolve(import.meta.dirname, '../../local/start.ts')
 const HANDLERS = resolve(import.meta.dirname, '../fixtures/handlers')
 
 let directory: string
-let usedOnce: string
 let started: Started[]
-
-/** Every test begins with a database that has been started before: the first start takes seconds. */
-beforeAll(async () => {
-  usedOnce = await mkdtemp(join(tmpdir(), 'turnkeep-supervisor-'))
-  const postgres = await startPostgres({ dataDir: join(usedOnce, 'postgres') })
-  await postgres.close()
-})
-
-afterAll(() => rm(usedOnce, { recursive: true }))
 
 beforeEach(async () => {
   started = []
   directory = await mkdtemp(join(tmpdir(), 'turnkeep-supervisor-'))
-  await cp(usedOnce, stateDir(), { recursive: true })
+  await copyMigrated(stateDir())
   await mkdir(join(directory, 'page'))
   await writeFile(join(directory, 'page/index.html'), 'the page')
 })
@@ -87,6 +78,7 @@ async function start(
     stdio: ['ignore', 'pipe', 'pipe'],
     env: {
       PATH: process.env.PATH,
+      ...COMPILE_CACHE,
       PORT: '0',
       TURNKEEP_DATA_DIR: stateDir(),
       TURNKEEP_PAGE_DIR: join(directory, 'page'),
