@@ -6,6 +6,8 @@ import { round, slopeOf } from './statistics.ts'
 
 const CLIENTS = 20
 const WANTED = { tokens: 100, tokenMs: 5 }
+/** Between an answer and the next question: steady traffic, and something left of the machine. */
+const PAUSE_MS = 1_000
 const SAMPLES = 60
 /** Of the time: code is compiled, caches fill, the heap finds its size. */
 const WARM_UP_SHARE = 1 / 3
@@ -48,6 +50,7 @@ export async function soak(stack: Stack, seconds: number): Promise<Soak | undefi
     while (!stop.signal.aborted) {
       await core.ask(conversation, WANTED)
       answers += 1
+      await sleep(PAUSE_MS)
     }
   })
   const failed = Promise.all(traffic).then(() => undefined)

@@ -1,8 +1,10 @@
 /** What is to leave, as Postgres gives it out, and the segments that are made of it. */
+import { isDeepStrictEqual } from 'node:util'
 import { v7 as uuidv7 } from 'uuid'
 import type { Tenant } from '../protocol.ts'
 import type { Bucket } from '../services/bucket.ts'
 import type { Database } from '../services/database.ts'
+import { inOrder } from './in-order.ts'
 import { pseudonymOf } from './pseudonym.ts'
 
 /** What acts where a tenant has set nothing. */
@@ -22,49 +24,111 @@ export interface Run {
   versions: string
 }
 
-/** As list_archivable (sql/operations/archive.sql) returns it. */
-interface Row extends Run {
-  kind: 'lines' | 'large' | 'unfit'
-  /** JSON. The next page of the same session names it again, in the same words. */
-  session: string
-  /** JSON in base64: for `lines` one a line, for `unfit` the message and why. */
+/** Of one session, 250 messages at most, as list_archivable (sql/operations/archive.sql) returns it. */
+interface Span {
+  session_id: string
+  user_id: string
+  /** Of the session, where all of it is to leave; null: only a part is. */
+  last_active_at: string | null
+  /** Which part, in the words of Postgres. */
+  due: unknown
+  from_sequence: number
+  from_id: string
+  to_sequence: number
+  to_id: string
+  /** About so many. */
+  bytes: number
+}
+
+/** As archivable_lines returns it. */
+interface Lines extends Run {
+  kind: 'lines' | 'large' | 'unfit' | 'place'
+  span: number
+  /** JSON in base64: for `lines` one a line, for `unfit` the message and why. For `place` null. */
   body: string
 }
 
-type Place = Pick<Row, 'body'> & { kind: 'place' }
-
-const parsed = (body: string) => JSON.parse(Buffer.from(body, 'base64').toString())
-
 /** With what it may go beyond it, less than a response of the Data API holds, which is in memory a few times over. */
 const RESPONSE_BYTES = 800_000
+/** Spans of one response: those of 5 MB of text have some 200 KB. */
+const SPANS_BYTES = 5_000_000
 /** Looked at in one call, which takes some microseconds each. */
 const SESSIONS_IN_CALL = 5_000
+/** While one is taken in, Postgres makes the next. */
+const CALLS_AT_ONCE = 2
 
-/** Page after page, one call ahead of whoever takes them. */
-export async function* readArchivable(
+async function* spansOf(
   database: Database,
   tenant: Tenant,
   { archiveAfterDays, archiveAboveMessages }: ArchiveDefaults,
-): AsyncGenerator<Row, void> {
+): AsyncGenerator<Span, void> {
   const readPage = (place?: object) => {
     const request = {
       after_days: archiveAfterDays,
       above_messages: archiveAboveMessages,
       sessions: SESSIONS_IN_CALL,
-      bytes: RESPONSE_BYTES,
+      bytes: SPANS_BYTES,
       place,
     }
-    return database.callFor<Row | Place>(tenant, 'list_archivable', [{ jsonb: request }])
+    return database.callFor<{ kind: 'span' | 'place'; body: string }>(tenant, 'list_archivable', [
+      { jsonb: request },
+    ])
   }
   let page = await readPage()
   for (;;) {
     const last = page.at(-1)
-    const next = last?.kind === 'place' ? readPage(parsed(last.body)) : undefined
+    const next = last?.kind === 'place' ? readPage(JSON.parse(last.body)) : undefined
     next?.catch(() => undefined) // It is told when it is awaited.
-    for (const row of page) if (row.kind !== 'place') yield row
+    for (const { kind, body } of page) if (kind === 'span') yield JSON.parse(body)
     if (next === undefined) return
     page = await next
   }
+}
+
+/** So many that one response holds them: base64 is a third more. */
+async function* inResponses(spans: AsyncIterable<Span>): AsyncGenerator<Span[], void> {
+  let some: Span[] = []
+  let bytes = 0
+  for await (const span of spans) {
+    if (some.length > 0 && bytes + span.bytes > (RESPONSE_BYTES * 3) / 4) {
+      yield some
+      some = []
+      bytes = 0
+    }
+    some.push(span)
+    bytes += span.bytes
+  }
+  if (some.length > 0) yield some
+}
+
+/** Rows of spans, each with its span. */
+type Row = Lines & { of: Span }
+
+async function readSpans(database: Database, tenant: Tenant, spans: Span[]): Promise<Row[]> {
+  const read: Row[] = []
+  for (let left = spans; left.length > 0; ) {
+    const rows = await database.callFor<Lines>(tenant, 'archivable_lines', [
+      { jsonb: left.map(({ user_id, last_active_at, bytes, ...span }) => span) },
+      { integer: RESPONSE_BYTES },
+    ])
+    for (const row of rows) if (row.kind !== 'place') read.push({ ...row, of: left[row.span - 1] as Span })
+    const last = rows.at(-1)
+    if (last?.kind !== 'place') return read
+    const [begun, ...others] = left.slice(last.span - 1)
+    left = [{ ...(begun as Span), from_sequence: last.last_sequence, from_id: last.last_id }, ...others]
+  }
+  return read
+}
+
+/** What is to leave, a little ahead of whoever takes it. */
+export async function* readArchivable(
+  database: Database,
+  tenant: Tenant,
+  defaults: ArchiveDefaults,
+): AsyncGenerator<Row, void> {
+  const spans = inResponses(spansOf(database, tenant, defaults))
+  for await (const rows of inOrder(spans, CALLS_AT_ONCE, (some) => readSpans(database, tenant, some)))
+    yield* rows
 }
 
 /** All messages of one session that are to leave, from the first to the last, as lines. */
@@ -84,10 +148,7 @@ const MAX_SEGMENT_BYTES = 1_000_000
 const MAX_SEGMENT_MESSAGES = 250
 
 interface Open {
-  session: string
-  session_id: string
-  last_active_at: string | null
-  due: unknown
+  span: Span
   user: string
   run: Run | undefined
   lines: Buffer[]
@@ -109,11 +170,9 @@ export async function* segmentsOf(
 ): AsyncGenerator<Segment, void> {
   let open: Open | undefined
   for await (const row of rows) {
-    if (open?.session !== row.session) {
+    if (open === undefined || !isSame(open.span, row.of)) {
       if (open?.run !== undefined) yield closed(open, open.run)
-      const { session_id, user_id, last_active_at, due } = JSON.parse(row.session)
-      const user = pseudonymOf(services.pseudonymKey, tenant, user_id)
-      open = { session: row.session, session_id, last_active_at, due, user, ...empty() }
+      open = { span: row.of, user: pseudonymOf(services.pseudonymKey, tenant, row.of.user_id), ...empty() }
     }
     const lines = await linesOf(services, row, open)
     const isFull =
@@ -133,6 +192,13 @@ export async function* segmentsOf(
   if (open?.run !== undefined) yield closed(open, open.run)
 }
 
+/** A session in use may have other messages to leave when it is looked at once more. */
+const isSame = (one: Span, other: Span): boolean =>
+  one === other ||
+  (one.session_id === other.session_id &&
+    one.last_active_at === other.last_active_at &&
+    isDeepStrictEqual(one.due, other.due))
+
 const empty = () => ({ run: undefined, lines: [], bytes: 0 })
 
 const joined = (run: Run | undefined, next: Run): Run => ({
@@ -144,7 +210,7 @@ const joined = (run: Run | undefined, next: Run): Run => ({
   versions: run === undefined ? next.versions : String(BigInt(run.versions) ^ BigInt(next.versions)),
 })
 
-const closed = ({ session_id, last_active_at, due, lines }: Open, run: Run): Segment => ({
+const closed = ({ span: { session_id, last_active_at, due }, lines }: Open, run: Run): Segment => ({
   id: uuidv7(),
   session_id,
   last_active_at,
@@ -157,13 +223,13 @@ const closed = ({ session_id, last_active_at, due, lines }: Open, run: Run): Seg
 async function linesOf(
   { bucket, onUnfit }: SegmentServices,
   { kind, body }: Row,
-  { session_id, user }: Open,
+  { span: { session_id }, user }: Open,
 ): Promise<Buffer | undefined> {
   const end = `,"user":${JSON.stringify(user)}}\n`
   // A byte a character: that is fast. In JSON no line feed stands within a string.
   if (kind === 'lines') return Buffer.from(atob(body).split('}\n').join(end), 'latin1')
   if (kind === 'unfit') {
-    const { message_id, why } = parsed(body)
+    const { message_id, why } = JSON.parse(Buffer.from(body, 'base64').toString())
     onUnfit(session_id, message_id, why)
     return undefined
   }

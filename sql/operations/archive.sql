@@ -64,32 +64,21 @@ language sql stable as $$
     ',"business_impact":' || to_json(m.business_impact)::text, '}')
 $$;
 
--- Messages that are to leave, session after session, in the order of their positions: first all of sessions that were not
--- used for so many days ('sessions'), then of other sessions what is as old, and what is beyond the newest so many of a
--- session and older than a day ('messages'). Sessions that were deleted are left to retention.
+-- Spans of messages that are to leave, session after session, in the order of their positions: first all of sessions that
+-- were not used for so many days ('sessions'), then of other sessions what is as old, and what is beyond the newest so many of
+-- a session and older than a day ('messages'). Sessions that were deleted are left to retention.
 -- p_request: place (as an answer gave it; absent: from the start), after_days and above_messages (where the tenant has set
--- nothing itself), sessions (looked at in this call), bytes (after which the answer ends; it may have 90,000 more).
--- Rows by kind, all but the last with their session, as JSON {session_id, user_id, last_active_at, due}, of which either is
--- null: where all leaves that the session has, and where only messages do that are `due` (is_due):
---   lines    messages, each as JSON and a line feed, with how many they are, the positions of the first and the last, between
---            which nothing else is to leave, and a hash of their ids and of the versions of their rows (updated_at), or
---   large    one without its content, which is the object that content_key names, or
---   unfit    {message_id, why}: it stays, since it is not what the archive can hold;
---   place    where to go on; absent: that was all.
--- Bodies are bytes, which the Data API returns as base64: a text of JSON within its JSON would have three escapes before each
--- quotation mark, and take most of the time of whoever writes and reads it.
+-- nothing itself), sessions (looked at in this call), bytes (after which the answer ends).
+-- Rows by kind: 'span' {session_id, user_id, last_active_at, due, from_sequence, from_id (after which it begins), to_sequence,
+-- to_id, bytes (about so many)}, of 250 messages at most. Of last_active_at and due either is null: where all leaves that the
+-- session has, and where only messages do that are `due` (is_due). Then 'place', where to go on; absent: that was all.
 create or replace function turnkeep.list_archivable(p_company_id text, p_platform text, p_request jsonb)
-returns table (kind text, session text, messages integer, first_sequence integer, first_id uuid, last_sequence integer, last_id uuid,
-  versions text, body bytea)
+returns table (kind text, body jsonb)
 language plpgsql as $$
 #variable_conflict use_column
 declare
   c_first constant uuid := '00000000-0000-0000-0000-000000000000';
   c_last constant uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
-  -- A row that the Data API returns holds 64 KB: two of these, and what is beside them.
-  c_line constant integer := 30000;
-  c_row constant integer := 65000;
-  -- Of one session in one answer. Of the last one more may be made than the answer holds.
   c_messages constant integer := 250;
   -- What surrounds a text.
   c_rest constant integer := 600;
@@ -99,32 +88,17 @@ declare
   v_before timestamptz;
   v_above integer;
   v_part text := coalesce(p_request #>> '{place,part}', 'sessions');
-  v_next_part text;
   v_session_id uuid := coalesce(p_request #>> '{place,session_id}', c_first::text);
   v_sequence integer := coalesce(p_request #>> '{place,sequence}', '0');
   v_id uuid := coalesce(p_request #>> '{place,id}', c_first::text);
   v_next uuid;
   v_left integer := (p_request ->> 'sessions')::integer;
-  v_bytes integer := (p_request ->> 'bytes')::integer;
-  v_wanted integer := v_bytes * 3 / 4;
+  v_bytes bigint := (p_request ->> 'bytes')::bigint;
   v_session public.chat_sessions;
   v_is_due boolean;
   v_due jsonb;
   v_beyond integer;
-  v_count integer;
-  v_size integer;
-  v_to_sequence integer;
-  v_to_id uuid;
-  -- Of the sessions that are due.
-  v_ids uuid[] := '{}';
-  v_heads text[] := '{}';
-  v_dues jsonb[] := '{}';
-  v_from_sequences integer[] := '{}';
-  v_from_ids uuid[] := '{}';
-  v_to_sequences integer[] := '{}';
-  v_to_ids uuid[] := '{}';
-  v_held uuid[];
-  v_row record;
+  v_span record;
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
   v_settings := turnkeep.settings_of(p_company_id, p_platform);
@@ -136,17 +110,15 @@ begin
     where m.company_id = p_company_id and m.platform = p_platform
       and (m.session_id, m.sequence_number, m.id) > (v_session_id, v_sequence, v_id)
     order by m.session_id, m.sequence_number, m.id limit 1;
+    exit when v_next is null and v_part = 'messages';
     if v_next is null then
-      exit when v_part = 'messages';
+      v_part := 'messages';
       v_session_id := c_first;
       v_sequence := 0;
       v_id := c_first;
-      v_next_part := 'messages';
-      exit when v_ids <> '{}';
-      v_part := 'messages';
       continue;
     end if;
-    exit when v_left = 0 or v_wanted < 0;
+    exit when v_left = 0 or v_bytes <= 0;
     v_left := v_left - 1;
     if v_next <> v_session_id then
       v_session_id := v_next;
@@ -162,57 +134,85 @@ begin
       order by m.sequence_number desc, m.id desc offset v_above limit 1;
     end if;
     if v_part = 'sessions' then
+      v_due := null;
       v_is_due := v_session.last_active_at < v_before and not exists (
         select 1 from public.chat_turns t
         where t.company_id = p_company_id and t.platform = p_platform and t.session_id = v_session_id and t.state <> 'finished'
       );
     else
+      v_due := jsonb_build_object('before', v_before, 'beyond', v_beyond, 'beyond_before', v_now - interval '1 day');
       v_is_due := v_session.last_active_at >= v_before and (v_session.created_at < v_before or v_beyond is not null);
     end if;
-    v_count := 0;
     if v_is_due and v_session.deleted_at is null then
-      v_due := case when v_part = 'messages' then
-        jsonb_build_object('before', v_before, 'beyond', v_beyond, 'beyond_before', v_now - interval '1 day') end;
-      select count(*), sum(octet_length(m.content) + c_rest), max(m.sequence_number), (array_agg(m.id))[count(*)]
-      into v_count, v_size, v_to_sequence, v_to_id
+      select count(*) as messages, sum(octet_length(m.content) + c_rest) as bytes, max(m.sequence_number) as to_sequence,
+        (array_agg(m.id))[count(*)] as to_id
+      into v_span
       from (
         select m.content, m.sequence_number, m.id from public.chat_messages m
         where m.company_id = p_company_id and m.platform = p_platform and m.session_id = v_session_id
           and (m.sequence_number, m.id) > (v_sequence, v_id) and turnkeep.is_due(m.created_at, m.sequence_number, v_due)
         order by m.sequence_number, m.id limit c_messages
       ) m;
-      if v_count > 0 then
-        v_wanted := v_wanted - v_size;
-        v_ids := v_ids || v_session_id;
-        v_heads := v_heads || jsonb_build_object('session_id', v_session_id, 'user_id', v_session.user_id,
-          'last_active_at', case when v_due is null then v_session.last_active_at end, 'due', v_due)::text;
-        v_dues := v_dues || coalesce(v_due, 'null');
-        v_from_sequences := v_from_sequences || v_sequence;
-        v_from_ids := v_from_ids || v_id;
-        v_to_sequences := v_to_sequences || v_to_sequence;
-        v_to_ids := v_to_ids || v_to_id;
+      if v_span.messages > 0 then
+        kind := 'span';
+        body := jsonb_build_object('session_id', v_session_id, 'user_id', v_session.user_id, 'due', v_due,
+          'last_active_at', case when v_due is null then v_session.last_active_at end, 'from_sequence', v_sequence, 'from_id', v_id,
+          'to_sequence', v_span.to_sequence, 'to_id', v_span.to_id, 'bytes', v_span.bytes);
+        return next;
+        v_bytes := v_bytes - v_span.bytes;
       end if;
-    end if;
-    if v_count = c_messages then -- There may be more of this session.
-      v_sequence := v_to_sequence;
-      v_id := v_to_id;
-      exit;
+      if v_span.messages = c_messages then -- There may be more of this session.
+        v_sequence := v_span.to_sequence;
+        v_id := v_span.to_id;
+        continue;
+      end if;
     end if;
     v_sequence := 2147483647;
     v_id := c_last;
   end loop;
+  if v_next is not null then
+    kind := 'place';
+    body := jsonb_build_object('now', v_now, 'part', v_part, 'session_id', v_session_id, 'sequence', v_sequence, 'id', v_id);
+    return next;
+  end if;
+end $$;
 
-  v_held := turnkeep.held_by_turns(p_company_id, p_platform, v_ids);
+-- What spans hold, [{session_id, due, from_sequence, from_id, to_sequence, to_id}, …]. Ends after p_bytes; it may have 90,000 more.
+-- Rows by kind, with the number of their span, from 1:
+--   lines    messages, each as JSON and a line feed, with how many they are, the positions of the first and the last, between
+--            which nothing else is to leave, and a hash of their ids and of the versions of their rows (updated_at), or
+--   large    one without its content, which is the object that content_key names, or
+--   unfit    {message_id, why}: it stays, since it is not what the archive can hold;
+--   place    here it has ended: what is after it, in this span and in those that follow, is still to be read.
+-- Bodies are bytes, which the Data API returns as base64: a text of JSON within its JSON would have three escapes before each
+-- quotation mark, and take most of the time of whoever writes and reads it.
+create or replace function turnkeep.archivable_lines(p_company_id text, p_platform text, p_spans jsonb, p_bytes integer)
+returns table (kind text, span integer, messages integer, first_sequence integer, first_id uuid, last_sequence integer, last_id uuid,
+  versions text, body bytea)
+language plpgsql as $$
+#variable_conflict use_column
+declare
+  -- A row that the Data API returns holds 64 KB: two of these, and what is beside them.
+  c_line constant integer := 30000;
+  c_row constant integer := 65000;
+  v_held uuid[];
+  v_bytes integer := p_bytes;
+  v_row record;
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  v_held := turnkeep.held_by_turns(
+    p_company_id, p_platform, array(select s.session_id from jsonb_to_recordset(p_spans) as s (session_id uuid)));
   for v_row in
     with made as materialized (
-      select s.place, s.id as session_id, s.head, m.id, m.sequence_number, m.content_key is not null as is_large,
+      select s.span, m.id, m.sequence_number, m.content_key is not null as is_large,
         case when jsonb_typeof(m.sources) <> 'array' then 'sources' when jsonb_typeof(m.metadata) <> 'object' then 'metadata' end as why,
         turnkeep.archive_line(m) as line, turnkeep.version_of(m.id, m.updated_at) as version
-      from unnest(v_ids, v_heads, v_dues, v_from_sequences, v_from_ids, v_to_sequences, v_to_ids)
-        with ordinality s (id, head, due, from_sequence, from_id, to_sequence, to_id, place)
+      from rows from (
+        jsonb_to_recordset(p_spans) as (session_id uuid, due jsonb, from_sequence integer, from_id uuid, to_sequence integer, to_id uuid)
+      ) with ordinality s (session_id, due, from_sequence, from_id, to_sequence, to_id, span)
       cross join lateral (
         select * from public.chat_messages m
-        where m.company_id = p_company_id and m.platform = p_platform and m.session_id = s.id
+        where m.company_id = p_company_id and m.platform = p_platform and m.session_id = s.session_id
           and (m.sequence_number, m.id) > (s.from_sequence, s.from_id) and (m.sequence_number, m.id) <= (s.to_sequence, s.to_id)
           and m.id <> all (v_held) and turnkeep.is_due(m.created_at, m.sequence_number, s.due)
         order by m.sequence_number, m.id
@@ -225,17 +225,24 @@ begin
     ), cut as (
       select z.*, z.kind <> 'lines' or z.bytes > c_line as is_alone,
         count(*) filter (where z.kind <> 'lines' or z.bytes > c_line) over w as alone_before, sum(z.bytes) over w / c_line as part
-      from sized z window w as (partition by z.place order by z.sequence_number, z.id rows unbounded preceding)
+      from sized z window w as (partition by z.span order by z.sequence_number, z.id rows unbounded preceding)
     )
-    select min(c.kind) as kind, c.session_id, c.head, count(*)::integer as messages, min(c.sequence_number) as first_sequence,
+    select min(c.kind) as kind, c.span, count(*)::integer as messages, min(c.sequence_number) as first_sequence,
       max(c.sequence_number) as last_sequence, array_agg(c.id order by c.sequence_number, c.id) as ids, bit_xor(c.version) as versions,
       string_agg(c.line, E'\n' order by c.sequence_number, c.id) as lines, coalesce(min(c.why), 'size') as why
     from cut c
-    group by c.place, c.session_id, c.head, c.alone_before, c.is_alone, c.part
-    order by c.place, c.alone_before, c.is_alone desc, c.part
+    group by c.span, c.alone_before, c.is_alone, c.part
+    order by c.span, c.alone_before, c.is_alone desc, c.part
   loop
+    if v_bytes < 0 then
+      kind := 'place';
+      versions := null;
+      body := null;
+      return next; -- The rest of it is that of the row before.
+      return;
+    end if;
     kind := v_row.kind;
-    session := v_row.head;
+    span := v_row.span;
     messages := v_row.messages;
     first_sequence := v_row.first_sequence;
     first_id := v_row.ids[1];
@@ -246,22 +253,7 @@ begin
       else json_build_object('message_id', last_id, 'why', v_row.why)::text end, 'UTF8');
     v_bytes := v_bytes - 500 - octet_length(body) * 4 / 3;
     return next;
-    if v_bytes < 0 then
-      v_next_part := v_part;
-      v_session_id := v_row.session_id;
-      v_sequence := last_sequence;
-      v_id := last_id;
-      exit;
-    end if;
   end loop;
-  if v_next is not null or v_bytes < 0 or v_next_part <> v_part then
-    kind := 'place';
-    session := null;
-    versions := null;
-    body := convert_to(jsonb_build_object('now', v_now, 'part', coalesce(v_next_part, v_part), 'session_id', v_session_id, 'sequence', v_sequence,
-      'id', v_id)::text, 'UTF8');
-    return next;
-  end if;
 end $$;
 
 -- Before anything of it is uploaded.
@@ -321,7 +313,7 @@ begin
 end $$;
 
 -- The rows of these segments leave: [{id, session_id, byte_offset, last_active_at, due, messages, first_sequence, first_id,
--- last_sequence, last_id, versions}, …], each of all messages that are to leave from its first to its last, as list_archivable
+-- last_sequence, last_id, versions}, …], each of all messages that are to leave from its first to its last, as archivable_lines
 -- gave them out. A segment is passed over, whole, where one of its rows has changed, is gone, new, locked, or held by a turn,
 -- and where last_active_at is given and its session was used since. Returns the segments whose rows have left.
 -- Sessions are locked first, in their order, as saving does it; nothing is waited for after that.

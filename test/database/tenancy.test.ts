@@ -148,6 +148,24 @@ onBothEngines('a tenant', (engine) => {
       ],
       gets: [{ adopt_archive_object: true }],
     }),
+    archivable_lines: () => ({
+      args: [
+        {
+          jsonb: [
+            {
+              session_id: sessionId,
+              due: null,
+              from_sequence: 0,
+              from_id: '00000000-0000-0000-0000-000000000000',
+              to_sequence: 99,
+              to_id: sessionId,
+            },
+          ],
+        },
+        { integer: 100_000 },
+      ],
+      gets: [],
+    }),
     list_archivable: () => ({
       args: [{ jsonb: { after_days: 0, above_messages: 0, sessions: 9, bytes: 100_000 } }],
       gets: [],
