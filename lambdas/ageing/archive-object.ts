@@ -6,7 +6,7 @@ import type { Tenant } from '../protocol.ts'
 import type { Bucket } from '../services/bucket.ts'
 import type { Database } from '../services/database.ts'
 import type { Segment } from './archivable.ts'
-import { BrokenSegment, checkSegment, SCHEMA_VERSION, type SegmentPlace, sha256Of } from './segments.ts'
+import { BrokenSegment, SCHEMA_VERSION, type SegmentPlace, sha256Of, unpacked } from './segments.ts'
 
 export interface ObjectServices {
   database: Database
@@ -169,7 +169,7 @@ export async function readBack(bucket: Bucket, object: WrittenObject): Promise<v
   const hash = createHash('sha256')
   for await (const [segment, bytes] of cut(stream, object.segments)) {
     hash.update(bytes)
-    checkSegment(bytes, segment)
+    unpacked(bytes, segment)
   }
   if (hash.digest('hex') !== object.sha256) throw new BrokenSegment('altered', whole)
 }

@@ -221,7 +221,7 @@ async function complete(
 const MESSAGES_IN_CALL = 250
 /** Of sessions that nobody has used for long: that somebody waits for them hardly happens. */
 const UNUSED_IN_CALL = 1_000
-const CALLS_AT_ONCE = 2
+const CALLS_AT_ONCE = 3
 
 /** Lets the messages of segments leave Postgres, batch after batch. Returns how many have. */
 async function letLeave(

@@ -56,7 +56,7 @@ language sql stable as $$
     ',"token_count":' || m.token_count, ',"response_time_ms":' || m.response_time_ms, ',"model":' || to_json(m.model)::text,
     ',"status":"', m.status, '","sources":', m.sources, ',"metadata":', m.metadata,
     ',"langsmith_trace_id":' || to_json(m.langsmith_trace_id)::text, ',"parent_message_id":"' || m.parent_message_id || '"',
-    ',"sequence_number":', m.sequence_number, ',"is_deleted":', to_json(m.is_deleted), ',"deleted_at":' || to_json(m.deleted_at)::text,
+    ',"sequence_number":', m.sequence_number, ',"is_deleted":', case when m.is_deleted then 'true' else 'false' end, ',"deleted_at":' || to_json(m.deleted_at)::text,
     ',"created_at":', to_json(m.created_at), ',"updated_at":', to_json(m.updated_at), ',"saved_at":', to_json(m.saved_at),
     ',"inquiry_category":' || to_json(m.inquiry_category)::text, ',"satisfaction_score":' || m.satisfaction_score,
     ',"feedback_comment":' || to_json(m.feedback_comment)::text, ',"resolution_status":' || to_json(m.resolution_status)::text,

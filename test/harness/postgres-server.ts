@@ -95,7 +95,8 @@ export interface CrashablePostgres extends PostgresServer {
   restart(): Promise<void>
 }
 
-export async function startEmbeddedServer(): Promise<CrashablePostgres> {
+/** `settings`: of Postgres, in place of those that it has unless told. */
+export async function startEmbeddedServer(settings: Record<string, string> = {}): Promise<CrashablePostgres> {
   const password = randomBytes(16).toString('hex')
   const port = await freePort()
   const databaseDir = join(tmpdir(), `turnkeep-postgres-${randomBytes(6).toString('hex')}`)
@@ -110,7 +111,13 @@ export async function startEmbeddedServer(): Promise<CrashablePostgres> {
     createPostgresUser: process.getuid?.() === 0,
     initdbFlags: ['--no-sync', '--encoding=UTF8', '--no-locale'],
     // Tests outlive no crash of the machine, so nothing need reach the disk.
-    postgresFlags: ['-h', '127.0.0.1', '-k', '', '-c', 'fsync=off', '-c', 'full_page_writes=off'],
+    postgresFlags: [
+      ...['-h', '127.0.0.1', '-k', ''],
+      ...Object.entries({ fsync: 'off', full_page_writes: 'off', ...settings }).flatMap(([name, value]) => [
+        '-c',
+        `${name}=${value}`,
+      ]),
+    ],
     onLog: () => {},
     onError: () => {},
   })
