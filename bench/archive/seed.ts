@@ -30,7 +30,7 @@ export async function seed(
   const atOnce = SEEDED_AT_ONCE / messagesPerSession
   const insert = conversations(messagesPerSession, scattered)
   for (let from = 0; from < sessions; from += atOnce)
-    await client.query(insert, [companyId, Math.min(atOnce, sessions - from)])
+    await client.query(insert, [companyId, Math.min(atOnce, sessions - from), from, sessions])
   await client.end()
   const owner = await connect(url)
   await owner.query('vacuum analyze chat_messages, chat_sessions')
@@ -54,7 +54,9 @@ const idAt = (at: string): string =>
 
 const conversations = (messagesPerSession: number, scattered: boolean): string => `
   with times as (
-    select now() - make_interval(secs => (40 + random() * 360) * 86400) as at from generate_series(1, $2)
+    -- Rows lie in the table in the order of their time, as they were written.
+    select now() - make_interval(secs => (400 - 360 * ($3 + n - random()) / $4::double precision) * 86400) as at
+    from generate_series(1, $2::integer) n
   ), made as materialized (
     select ${idAt('t.at')} as id, t.at from times t
   ), sessions as (

@@ -36,8 +36,7 @@ interface Span {
   from_id: string
   to_sequence: number
   to_id: string
-  /** About so many. */
-  bytes: number
+  messages: number
 }
 
 /** As archivable_lines returns it. */
@@ -49,9 +48,11 @@ interface Lines extends Run {
 }
 
 /** With what it may go beyond it, less than a response of the Data API holds, which is in memory a few times over. */
-const RESPONSE_BYTES = 800_000
-/** Spans of one response: those of 5 MB of text have some 200 KB. */
-const SPANS_BYTES = 5_000_000
+const RESPONSE_BYTES = 500_000
+/** In the spans of one response, which takes 300 bytes for each, and one of a message each has to fit, too. */
+const MESSAGES_IN_CALL = 2_500
+/** Until it is known how long those of this tenant are; where they are longer, what is left is asked for once more. */
+const LIKELY_BYTES = 1_000
 /** Looked at in one call, which takes some microseconds each. */
 const SESSIONS_IN_CALL = 5_000
 /** While one is taken in, Postgres makes the next. */
@@ -67,7 +68,7 @@ async function* spansOf(
       after_days: archiveAfterDays,
       above_messages: archiveAboveMessages,
       sessions: SESSIONS_IN_CALL,
-      bytes: SPANS_BYTES,
+      messages: MESSAGES_IN_CALL,
       place,
     }
     return database.callFor<{ kind: 'span' | 'place'; body: string }>(tenant, 'list_archivable', [
@@ -85,18 +86,25 @@ async function* spansOf(
   }
 }
 
-/** So many that one response holds them: base64 is a third more. */
-async function* inResponses(spans: AsyncIterable<Span>): AsyncGenerator<Span[], void> {
+interface Seen {
+  messages: number
+  /** As base64. */
+  bytes: number
+}
+
+/** So many that one response is likely to hold them. */
+async function* inResponses(spans: AsyncIterable<Span>, seen: Seen): AsyncGenerator<Span[], void> {
   let some: Span[] = []
-  let bytes = 0
+  let messages = 0
   for await (const span of spans) {
-    if (some.length > 0 && bytes + span.bytes > (RESPONSE_BYTES * 3) / 4) {
+    const bytes = (messages + span.messages) * (seen.bytes / seen.messages)
+    if (some.length > 0 && bytes > RESPONSE_BYTES) {
       yield some
       some = []
-      bytes = 0
+      messages = 0
     }
     some.push(span)
-    bytes += span.bytes
+    messages += span.messages
   }
   if (some.length > 0) yield some
 }
@@ -104,14 +112,19 @@ async function* inResponses(spans: AsyncIterable<Span>): AsyncGenerator<Span[], 
 /** Rows of spans, each with its span. */
 type Row = Lines & { of: Span }
 
-async function readSpans(database: Database, tenant: Tenant, spans: Span[]): Promise<Row[]> {
+async function readSpans(database: Database, tenant: Tenant, spans: Span[], seen: Seen): Promise<Row[]> {
   const read: Row[] = []
   for (let left = spans; left.length > 0; ) {
     const rows = await database.callFor<Lines>(tenant, 'archivable_lines', [
-      { jsonb: left.map(({ user_id, last_active_at, bytes, ...span }) => span) },
+      { jsonb: left.map(({ user_id, last_active_at, messages, ...span }) => span) },
       { integer: RESPONSE_BYTES },
     ])
-    for (const row of rows) if (row.kind !== 'place') read.push({ ...row, of: left[row.span - 1] as Span })
+    for (const row of rows) {
+      if (row.kind === 'place') continue
+      read.push({ ...row, of: left[row.span - 1] as Span })
+      seen.messages += row.messages
+      seen.bytes += row.body.length
+    }
     const last = rows.at(-1)
     if (last?.kind !== 'place') return read
     const [begun, ...others] = left.slice(last.span - 1)
@@ -126,9 +139,10 @@ export async function* readArchivable(
   tenant: Tenant,
   defaults: ArchiveDefaults,
 ): AsyncGenerator<Row, void> {
-  const spans = inResponses(spansOf(database, tenant, defaults))
-  for await (const rows of inOrder(spans, CALLS_AT_ONCE, (some) => readSpans(database, tenant, some)))
-    yield* rows
+  const seen = { messages: 1, bytes: LIKELY_BYTES }
+  const spans = inResponses(spansOf(database, tenant, defaults), seen)
+  const read = (some: Span[]) => readSpans(database, tenant, some, seen)
+  for await (const rows of inOrder(spans, CALLS_AT_ONCE, read)) yield* rows
 }
 
 /** All messages of one session that are to leave, from the first to the last, as lines. */

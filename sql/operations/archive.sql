@@ -68,9 +68,9 @@ $$;
 -- were not used for so many days ('sessions'), then of other sessions what is as old, and what is beyond the newest so many of
 -- a session and older than a day ('messages'). Sessions that were deleted are left to retention.
 -- p_request: place (as an answer gave it; absent: from the start), after_days and above_messages (where the tenant has set
--- nothing itself), sessions (looked at in this call), bytes (after which the answer ends).
+-- nothing itself), sessions (looked at in this call), messages (after which the answer ends).
 -- Rows by kind: 'span' {session_id, user_id, last_active_at, due, from_sequence, from_id (after which it begins), to_sequence,
--- to_id, bytes (about so many)}, of 250 messages at most. Of last_active_at and due either is null: where all leaves that the
+-- to_id, messages}, of 250 messages at most. Of last_active_at and due either is null: where all leaves that the
 -- session has, and where only messages do that are `due` (is_due). Then 'place', where to go on; absent: that was all.
 create or replace function turnkeep.list_archivable(p_company_id text, p_platform text, p_request jsonb)
 returns table (kind text, body jsonb)
@@ -80,8 +80,6 @@ declare
   c_first constant uuid := '00000000-0000-0000-0000-000000000000';
   c_last constant uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
   c_messages constant integer := 250;
-  -- What surrounds a text.
-  c_rest constant integer := 600;
   -- The same from page to page, or the same session would be another one on the next.
   v_now timestamptz := coalesce(p_request #>> '{place,now}', now()::text);
   v_settings jsonb;
@@ -91,9 +89,11 @@ declare
   v_session_id uuid := coalesce(p_request #>> '{place,session_id}', c_first::text);
   v_sequence integer := coalesce(p_request #>> '{place,sequence}', '0');
   v_id uuid := coalesce(p_request #>> '{place,id}', c_first::text);
+  -- The first session that is in use: only from there on other sessions can have something to leave.
+  v_first_used uuid := p_request #>> '{place,first_used}';
   v_next uuid;
   v_left integer := (p_request ->> 'sessions')::integer;
-  v_bytes bigint := (p_request ->> 'bytes')::bigint;
+  v_wanted integer := (p_request ->> 'messages')::integer;
   v_session public.chat_sessions;
   v_is_due boolean;
   v_due jsonb;
@@ -110,15 +110,15 @@ begin
     where m.company_id = p_company_id and m.platform = p_platform
       and (m.session_id, m.sequence_number, m.id) > (v_session_id, v_sequence, v_id)
     order by m.session_id, m.sequence_number, m.id limit 1;
-    exit when v_next is null and v_part = 'messages';
+    exit when v_next is null and (v_part = 'messages' or v_first_used is null);
     if v_next is null then
       v_part := 'messages';
-      v_session_id := c_first;
+      v_session_id := v_first_used;
       v_sequence := 0;
       v_id := c_first;
       continue;
     end if;
-    exit when v_left = 0 or v_bytes <= 0;
+    exit when v_left = 0 or v_wanted <= 0;
     v_left := v_left - 1;
     if v_next <> v_session_id then
       v_session_id := v_next;
@@ -134,6 +134,9 @@ begin
       order by m.sequence_number desc, m.id desc offset v_above limit 1;
     end if;
     if v_part = 'sessions' then
+      if v_session.last_active_at >= v_before then
+        v_first_used := coalesce(v_first_used, v_session_id);
+      end if;
       v_due := null;
       v_is_due := v_session.last_active_at < v_before and not exists (
         select 1 from public.chat_turns t
@@ -144,22 +147,30 @@ begin
       v_is_due := v_session.last_active_at >= v_before and (v_session.created_at < v_before or v_beyond is not null);
     end if;
     if v_is_due and v_session.deleted_at is null then
-      select count(*) as messages, sum(octet_length(m.content) + c_rest) as bytes, max(m.sequence_number) as to_sequence,
-        (array_agg(m.id))[count(*)] as to_id
-      into v_span
-      from (
-        select m.content, m.sequence_number, m.id from public.chat_messages m
-        where m.company_id = p_company_id and m.platform = p_platform and m.session_id = v_session_id
-          and (m.sequence_number, m.id) > (v_sequence, v_id) and turnkeep.is_due(m.created_at, m.sequence_number, v_due)
-        order by m.sequence_number, m.id limit c_messages
-      ) m;
+      if v_due is null then -- All of it: the index alone says where it ends.
+        select count(*) as messages, max(m.sequence_number) as to_sequence, (array_agg(m.id))[count(*)] as to_id into v_span
+        from (
+          select m.sequence_number, m.id from public.chat_messages m
+          where m.company_id = p_company_id and m.platform = p_platform and m.session_id = v_session_id
+            and (m.sequence_number, m.id) > (v_sequence, v_id)
+          order by m.sequence_number, m.id limit c_messages
+        ) m;
+      else
+        select count(*) as messages, max(m.sequence_number) as to_sequence, (array_agg(m.id))[count(*)] as to_id into v_span
+        from (
+          select m.sequence_number, m.id from public.chat_messages m
+          where m.company_id = p_company_id and m.platform = p_platform and m.session_id = v_session_id
+            and (m.sequence_number, m.id) > (v_sequence, v_id) and turnkeep.is_due(m.created_at, m.sequence_number, v_due)
+          order by m.sequence_number, m.id limit c_messages
+        ) m;
+      end if;
       if v_span.messages > 0 then
         kind := 'span';
         body := jsonb_build_object('session_id', v_session_id, 'user_id', v_session.user_id, 'due', v_due,
           'last_active_at', case when v_due is null then v_session.last_active_at end, 'from_sequence', v_sequence, 'from_id', v_id,
-          'to_sequence', v_span.to_sequence, 'to_id', v_span.to_id, 'bytes', v_span.bytes);
+          'to_sequence', v_span.to_sequence, 'to_id', v_span.to_id, 'messages', v_span.messages);
         return next;
-        v_bytes := v_bytes - v_span.bytes;
+        v_wanted := v_wanted - v_span.messages;
       end if;
       if v_span.messages = c_messages then -- There may be more of this session.
         v_sequence := v_span.to_sequence;
@@ -172,7 +183,8 @@ begin
   end loop;
   if v_next is not null then
     kind := 'place';
-    body := jsonb_build_object('now', v_now, 'part', v_part, 'session_id', v_session_id, 'sequence', v_sequence, 'id', v_id);
+    body := jsonb_build_object('now', v_now, 'part', v_part, 'session_id', v_session_id, 'sequence', v_sequence, 'id', v_id,
+      'first_used', v_first_used);
     return next;
   end if;
 end $$;
