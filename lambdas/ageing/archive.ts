@@ -217,11 +217,11 @@ async function complete(
   return row?.complete_archive_object ?? false
 }
 
-/** In one transaction: who writes in one of its sessions waits for it, some milliseconds. */
-const MESSAGES_IN_CALL = 250
+/** In one transaction: who writes in one of its sessions waits for it, on a busy machine some tens of milliseconds. */
+const MESSAGES_IN_CALL = 100
 /** Of sessions that nobody has used for long: that somebody waits for them hardly happens. */
 const UNUSED_IN_CALL = 1_000
-const CALLS_AT_ONCE = 3
+const CALLS_AT_ONCE = 2
 
 /** Lets the messages of segments leave Postgres, batch after batch. Returns how many have. */
 async function letLeave(
