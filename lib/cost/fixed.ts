@@ -262,13 +262,14 @@ function schedule({ id, properties }: Found, { templates, consumption }: Context
   const use = name === undefined ? undefined : idleUse(name, consumption)
   if (target === undefined || name === undefined || use === undefined)
     throw new UnknownCost(`${id} starts what bench/turn has not measured while nobody is there.`)
-  const { coldStarts, networkMs, platformLogBytes, logCompression } = assumptions
+  const { coldStarts, networkMs, platformLogBytes, logCompression, hoursAMonth } = assumptions
   const own = use.calls
   const ms = use.ms + coldStarts.ms + own.reduce((sum, call) => sum + call.calls * networkMs[call.service], 0)
   const called = (service: string) => own.filter((call) => call.service === service)
   const count = (service: string) => called(service).reduce((sum, { units }) => sum + units, 0)
   const gigabytes = (runs * (use.logBytes + platformLogBytes)) / 1e9
   if (count('rds-data') > 0) throw new UnknownCost(`${id} keeps the database awake.`)
+  const written = consumption.idle.metrics.filter((metric) => metric.includes(` service=turnkeep-${name} `))
   return [
     line('EventBridge', 'schedules', runs, 'schedulerInvocation'),
     line('Lambda', 'requests of schedules', runs, 'lambdaRequest'),
@@ -282,7 +283,13 @@ function schedule({ id, properties }: Found, { templates, consumption }: Context
       gigabytes * logCompression * monthsOfLogs(templates, name),
       'logsStoredGb',
     ),
-    line('CloudWatch', 'metrics of schedules', consumption.idle.metrics.length, 'customMetric'),
+    // Billed for the hours in which they are sent.
+    line(
+      'CloudWatch',
+      'metrics of schedules',
+      written.length * Math.min(1, runs / hoursAMonth),
+      'customMetric',
+    ),
     ...(name === 'archive' ? archiverLooks(templates) : []),
   ].filter(({ quantity }) => quantity > 0)
 }
