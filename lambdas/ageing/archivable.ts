@@ -49,10 +49,8 @@ interface Lines extends Run {
 
 /** With what it may go beyond it, less than a response of the Data API holds, which is in memory a few times over. */
 const RESPONSE_BYTES = 500_000
-/** In the spans of one response, which takes 300 bytes for each, and one of a message each has to fit, too. */
-const MESSAGES_IN_CALL = 2_500
-/** Until it is known how long those of this tenant are; where they are longer, what is left is asked for once more. */
-const LIKELY_BYTES = 1_000
+/** Of a message, until it is known how long those of this tenant are. Most are shorter. */
+const LIKELY_BYTES = 4_000
 /** Looked at in one call, which takes some microseconds each. */
 const SESSIONS_IN_CALL = 5_000
 /** While one is taken in, Postgres makes the next. */
@@ -68,7 +66,7 @@ async function* spansOf(
       after_days: archiveAfterDays,
       above_messages: archiveAboveMessages,
       sessions: SESSIONS_IN_CALL,
-      messages: MESSAGES_IN_CALL,
+      bytes: RESPONSE_BYTES,
       place,
     }
     return database.callFor<{ kind: 'span' | 'place'; body: string }>(tenant, 'list_archivable', [
@@ -92,19 +90,22 @@ interface Seen {
   bytes: number
 }
 
-/** So many that one response is likely to hold them. */
+/** How many of these spans, one at least, a response is likely to hold. */
+function fitting(spans: readonly Span[], { bytes, messages }: Seen): number {
+  let left = (RESPONSE_BYTES * messages) / bytes
+  const first = spans.findIndex((span) => {
+    left -= span.messages
+    return left < 0
+  })
+  return first === -1 ? spans.length : Math.max(1, first)
+}
+
 async function* inResponses(spans: AsyncIterable<Span>, seen: Seen): AsyncGenerator<Span[], void> {
-  let some: Span[] = []
-  let messages = 0
+  const some: Span[] = []
   for await (const span of spans) {
-    const bytes = (messages + span.messages) * (seen.bytes / seen.messages)
-    if (some.length > 0 && bytes > RESPONSE_BYTES) {
-      yield some
-      some = []
-      messages = 0
-    }
     some.push(span)
-    messages += span.messages
+    const count = fitting(some, seen)
+    if (count < some.length) yield some.splice(0, count)
   }
   if (some.length > 0) yield some
 }
@@ -114,9 +115,11 @@ type Row = Lines & { of: Span }
 
 async function readSpans(database: Database, tenant: Tenant, spans: Span[], seen: Seen): Promise<Row[]> {
   const read: Row[] = []
+  // Where they are longer than others were, less fits, and what is left is asked for once more.
   for (let left = spans; left.length > 0; ) {
+    const asked = left.slice(0, fitting(left, seen))
     const rows = await database.callFor<Lines>(tenant, 'archivable_lines', [
-      { jsonb: left.map(({ user_id, last_active_at, messages, ...span }) => span) },
+      { jsonb: asked.map(({ user_id, last_active_at, messages, ...span }) => span) },
       { integer: RESPONSE_BYTES },
     ])
     for (const row of rows) {
@@ -126,9 +129,11 @@ async function readSpans(database: Database, tenant: Tenant, spans: Span[], seen
       seen.bytes += row.body.length
     }
     const last = rows.at(-1)
-    if (last?.kind !== 'place') return read
-    const [begun, ...others] = left.slice(last.span - 1)
-    left = [{ ...(begun as Span), from_sequence: last.last_sequence, from_id: last.last_id }, ...others]
+    if (last?.kind !== 'place') left = left.slice(asked.length)
+    else {
+      const [begun, ...others] = left.slice(last.span - 1)
+      left = [{ ...(begun as Span), from_sequence: last.last_sequence, from_id: last.last_id }, ...others]
+    }
   }
   return read
 }

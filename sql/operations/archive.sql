@@ -68,7 +68,7 @@ $$;
 -- were not used for so many days ('sessions'), then of other sessions what is as old, and what is beyond the newest so many of
 -- a session and older than a day ('messages'). Sessions that were deleted are left to retention.
 -- p_request: place (as an answer gave it; absent: from the start), after_days and above_messages (where the tenant has set
--- nothing itself), sessions (looked at in this call), messages (after which the answer ends).
+-- nothing itself), sessions (looked at in this call), bytes (of the response, after which it ends).
 -- Rows by kind: 'span' {session_id, user_id, last_active_at, due, from_sequence, from_id (after which it begins), to_sequence,
 -- to_id, messages}, of 250 messages at most. Of last_active_at and due either is null: where all leaves that the
 -- session has, and where only messages do that are `due` (is_due). Then 'place', where to go on; absent: that was all.
@@ -93,7 +93,7 @@ declare
   v_first_used uuid := p_request #>> '{place,first_used}';
   v_next uuid;
   v_left integer := (p_request ->> 'sessions')::integer;
-  v_wanted integer := (p_request ->> 'messages')::integer;
+  v_bytes integer := (p_request ->> 'bytes')::integer;
   v_session public.chat_sessions;
   v_is_due boolean;
   v_due jsonb;
@@ -118,7 +118,7 @@ begin
       v_id := c_first;
       continue;
     end if;
-    exit when v_left = 0 or v_wanted <= 0;
+    exit when v_left = 0 or v_bytes <= 0;
     v_left := v_left - 1;
     if v_next <> v_session_id then
       v_session_id := v_next;
@@ -170,7 +170,7 @@ begin
           'last_active_at', case when v_due is null then v_session.last_active_at end, 'from_sequence', v_sequence, 'from_id', v_id,
           'to_sequence', v_span.to_sequence, 'to_id', v_span.to_id, 'messages', v_span.messages);
         return next;
-        v_wanted := v_wanted - v_span.messages;
+        v_bytes := v_bytes - 60 - turnkeep.response_bytes(body::text);
       end if;
       if v_span.messages = c_messages then -- There may be more of this session.
         v_sequence := v_span.to_sequence;

@@ -418,6 +418,29 @@ onBothEngines('the archiver', (engine) => {
     expect((await left()).length).toBe(3)
   })
 
+  test('thousands of conversations of one message each leave, whatever their users are called', async () => {
+    const user = `${'"'.repeat(60)}${'가'.repeat(60)}`
+    await rows(
+      `insert into tenants (company_id, platform) values ('${company}', 'web') on conflict do nothing`,
+    )
+    await rows(`with session as (
+        insert into chat_sessions (id, company_id, platform, user_id, last_active_at, created_at, message_count)
+        select gen_random_uuid(), '${company}', 'web', '${user}', now() - interval '40 days', now() - interval '40 days', 1
+        from generate_series(1, 2500) returning id
+      )
+      insert into chat_messages (id, company_id, platform, session_id, role, content, status, sequence_number, created_at)
+      select gen_random_uuid(), '${company}', 'web', id, 'user', '물음', 'complete', 1, now() - interval '40 days' from session`)
+    expect(await run()).toMatchObject({ messages: 2_500, failed: 0 })
+    expect(await left()).toEqual([])
+  })
+
+  test('of messages that are much longer than those before them all leave', async () => {
+    const talks = [...old(60, { content: '짧은 말' }), ...old(60, { content: '가'.repeat(7_000) })]
+    await archive.save(talks)
+    expect(await run()).toMatchObject({ messages: 120, failed: 0 })
+    expect(await copied()).toEqual(idsOf(talks))
+  })
+
   test('a conversation of thousands is cut into segments that each can be read by itself', async () => {
     const talk = old(2_500, { content: '가'.repeat(300) })
     for (let from = 0; from < talk.length; from += 500) await archive.save(talk.slice(from, from + 500))

@@ -167,7 +167,7 @@ onBothEngines('a tenant', (engine) => {
       gets: [],
     }),
     list_archivable: () => ({
-      args: [{ jsonb: { after_days: 0, above_messages: 0, sessions: 9, messages: 100 } }],
+      args: [{ jsonb: { after_days: 0, above_messages: 0, sessions: 9, bytes: 100_000 } }],
       gets: [],
     }),
     append_events: () => ({
