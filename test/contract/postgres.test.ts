@@ -218,8 +218,8 @@ describe('a real Postgres', () => {
   })
 
   test('connections that the server ends are replaced', async () => {
-    const others =
-      'select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()'
+    const others = `select pg_terminate_backend(pid) from pg_stat_activity
+      where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'`
     await Promise.all(Array.from({ length: 5 }, () => cell(postgres, 'select pg_sleep(0.05)')))
     await postgres.query('owner', others, [])
     await vi.waitFor(async () => {

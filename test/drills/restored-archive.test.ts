@@ -15,7 +15,12 @@ import pg from 'pg'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { ApiClient, Reply } from '../harness/client.ts'
 import { ISOLATED, type Run, runOps } from '../harness/ops.ts'
-import { createDatabase, type PostgresServer, startPostgresServer } from '../harness/postgres-server.ts'
+import {
+  createDatabase,
+  dropDatabase,
+  type PostgresServer,
+  startPostgresServer,
+} from '../harness/postgres-server.ts'
 import { erased } from '../harness/rights.ts'
 import { startTurnkeep, type Turnkeep } from '../harness/turnkeep.ts'
 
@@ -58,12 +63,14 @@ async function administer(...statements: string[]): Promise<void> {
 const copy = (from: string, to: string) =>
   administer(
     `alter database "${from}" with allow_connections false`,
-    `select pg_terminate_backend(pid) from pg_stat_activity where datname = '${from}'`,
+    // Autovacuum's workers leave by themselves; only a superuser may end them.
+    `select pg_terminate_backend(pid) from pg_stat_activity
+     where datname = '${from}' and backend_type = 'client backend'`,
     `create database "${to}" template "${from}"`,
     `alter database "${from}" with allow_connections true`,
   )
 const restoreSnapshot = async (): Promise<void> => {
-  await administer(`drop database "${database}" with (force)`)
+  await dropDatabase(server.url, database)
   await copy('snapshot', database)
 }
 
