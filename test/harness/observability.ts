@@ -1,4 +1,5 @@
 /** The dashboard and the alarms of an environment, synthesised by themselves, and what they name. */
+import { rmSync } from 'node:fs'
 import { App, Stack } from 'aws-cdk-lib'
 import { Template } from 'aws-cdk-lib/assertions'
 import * as cloudfront from 'aws-cdk-lib/aws-cloudfront'
@@ -34,7 +35,8 @@ export function synthesise(
   changes: Partial<Settings> = {},
   namespace = `Turnkeep/${environment}`,
 ): Observed {
-  const stack = new Stack(new App(), 'stack', { env: { account: ACCOUNT, region: REGION } })
+  const app = new App()
+  const stack = new Stack(app, 'stack', { env: { account: ACCOUNT, region: REGION } })
   const fn = (name: string) => lambda.Function.fromFunctionName(stack, name, name)
   const queue = (name: string) =>
     sqs.Queue.fromQueueArn(stack, name, `arn:aws:sqs:${REGION}:${ACCOUNT}:${name}`)
@@ -70,6 +72,7 @@ export function synthesise(
     settings: { ...checkSettings(environment, environments[environment]), ...changes },
   })
   const template = Template.fromStack(stack)
+  rmSync(app.outdir, { recursive: true, force: true })
   const alarms = ofType(template, 'AWS::CloudWatch::Alarm')
   const widgets = ofType(template, 'AWS::CloudWatch::Dashboard').flatMap(
     ({ DashboardBody }) => JSON.parse(String(resolve(DashboardBody, names))).widgets as Observed['widgets'],
