@@ -334,7 +334,6 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 -- adopt_archive_object(p_company_id text, p_platform text, p_key text, p_object jsonb, p_segments jsonb) returns boolean
 -- append_events(p_company_id text, p_platform text, p_message_id uuid, p_epoch integer, p_lease_seconds double precision, p_batches jsonb) returns TABLE(held boolean, stop_requested boolean)
 -- archivable_lines(p_company_id text, p_platform text, p_spans jsonb, p_bytes integer) returns TABLE(kind text, span integer, messages integer, first_sequence integer, first_id uuid, last_sequence integer, last_id uuid, versions text, body bytea)
--- archive_line(m chat_messages) returns text
 -- archived_message(p_company_id text, p_platform text, p_id uuid, p_session_id uuid) returns jsonb
 -- audit(p_company_id text, p_platform text, p_caller jsonb, p_action text, p_user_id text, p_session_id uuid, p_message_id uuid, p_fields text[]) returns void
 -- audit_other(p_company_id text, p_platform text, p_caller jsonb, p_action text, p_user_id text, p_session_id uuid, p_message_id uuid, p_fields text[]) returns void
@@ -387,7 +386,7 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 -- limit_checks(p_checks jsonb) returns TABLE(place integer, rank integer, company_id text, platform text, kind text, key text, allowance integer, span interval, count integer)
 -- list_archivable(p_company_id text, p_platform text, p_request jsonb) returns TABLE(kind text, body jsonb)
 -- list_audit(p_company_id text, p_platform text, p_user_id text, p_before_at timestamp with time zone, p_before_id uuid, p_limit integer) returns TABLE(entry jsonb)
--- list_messages(p_company_id text, p_platform text, p_caller jsonb, p_session_id uuid, p_thread_id text, p_descending boolean, p_after_sequence integer, p_after_id uuid, p_limit integer, p_bytes integer) returns TABLE(kind text, body text)
+-- list_messages(p_company_id text, p_platform text, p_caller jsonb, p_session_id uuid, p_thread_id text, p_descending boolean, p_after_sequence integer, p_after_id uuid, p_limit integer, p_bytes integer) returns TABLE(kind text, body bytea)
 -- list_segments(p_company_id text, p_platform text, p_session_id uuid, p_descending boolean, p_sequence integer, p_after_place integer, p_after_id uuid) returns TABLE(kind text, body jsonb)
 -- list_sessions(p_company_id text, p_platform text, p_caller jsonb, p_owner text, p_active boolean, p_before_active timestamp with time zone, p_before_id uuid, p_limit integer) returns SETOF chat_sessions
 -- list_tenants(p_company_id text, p_platform text, p_limit integer) returns TABLE(company_id text, platform text)
@@ -401,6 +400,7 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 -- may_act_for(p_caller jsonb, p_user_id text) returns boolean
 -- may_act_on_user(p_caller jsonb, p_user_id text) returns boolean
 -- may_touch(p_company_id text, p_platform text, p_owner text, p_message_id uuid) returns boolean
+-- message_line(m chat_messages, p_without_text boolean) returns text
 -- newest_answer(p_company_id text, p_platform text, p_session_id uuid, p_thread_id text, p_without_archived boolean) returns SETOF chat_messages
 -- next_erased_object(p_company_id text, p_platform text, p_job_id uuid) returns text
 -- note_archive_upload(p_company_id text, p_platform text, p_key text, p_upload_id text) returns boolean

@@ -1,5 +1,6 @@
 /** Messages of a session in order, wherever they stand by now: in their table, with their turns, in the archive. */
 import { type Copy, newestOf, readCopies, segmentsOf } from '../ageing/copies.ts'
+import { messageOf } from '../ageing/segments.ts'
 import { type Caller, CodedError, type MessageListQuery } from '../protocol.ts'
 import type { Bucket } from '../services/bucket.ts'
 import type { Database } from '../services/database.ts'
@@ -72,9 +73,12 @@ async function readRows(
     ],
   )
   if (found.length === 0) throw new CodedError('not_found', 'There is no such session.')
-  const parsed = <Body>(wanted: string): Body[] =>
-    found.filter(({ kind }) => kind === wanted).map(({ body }) => JSON.parse(body))
-  return { rows: parsed('message'), segments: parsed('segment') }
+  const linesOf = (wanted: string): string[] =>
+    found.filter(({ kind }) => kind === wanted).map(({ body }) => Buffer.from(body, 'base64').toString())
+  return {
+    rows: linesOf('message').map(messageOf),
+    segments: linesOf('segment').map((line) => JSON.parse(line)),
+  }
 }
 
 /** A list that has cost enough: everything up to this position was in it, and no more. */

@@ -47,23 +47,6 @@ language sql stable as $$
     p_sequence <= (p_due ->> 'beyond')::integer and p_created_at < (p_due ->> 'beyond_before')::timestamptz, false) else true end
 $$;
 
--- A row as a line of the archive: as to_json writes it, without what is null, and without a text that lies in an object.
-create or replace function turnkeep.archive_line(m public.chat_messages) returns text
-language sql stable as $$
-  select concat('{"id":"', m.id, '","company_id":', to_json(m.company_id), ',"platform":', to_json(m.platform),
-    ',"session_id":"', m.session_id, '","thread_id":', to_json(m.thread_id), ',"role":"', m.role, '"',
-    case when m.content_key is null then ',"content":' || to_json(m.content)::text else ',"content_key":' || to_json(m.content_key)::text end,
-    ',"token_count":' || m.token_count, ',"response_time_ms":' || m.response_time_ms, ',"model":' || to_json(m.model)::text,
-    ',"status":"', m.status, '","sources":', m.sources, ',"metadata":', m.metadata,
-    ',"langsmith_trace_id":' || to_json(m.langsmith_trace_id)::text, ',"parent_message_id":"' || m.parent_message_id || '"',
-    ',"sequence_number":', m.sequence_number, ',"is_deleted":', case when m.is_deleted then 'true' else 'false' end, ',"deleted_at":' || to_json(m.deleted_at)::text,
-    ',"created_at":', to_json(m.created_at), ',"updated_at":', to_json(m.updated_at), ',"saved_at":', to_json(m.saved_at),
-    ',"inquiry_category":' || to_json(m.inquiry_category)::text, ',"satisfaction_score":' || m.satisfaction_score,
-    ',"feedback_comment":' || to_json(m.feedback_comment)::text, ',"resolution_status":' || to_json(m.resolution_status)::text,
-    ',"priority":' || to_json(m.priority)::text, ',"follow_up_needed":' || to_json(m.follow_up_needed)::text,
-    ',"business_impact":' || to_json(m.business_impact)::text, '}')
-$$;
-
 -- Spans of messages that are to leave, session after session, in the order of their positions: first all of sessions that
 -- were not used for so many days ('sessions'), then of other sessions what is as old, and what is beyond the newest so many of
 -- a session and older than a day ('messages'). Sessions that were deleted are left to retention.
@@ -218,7 +201,7 @@ begin
     with made as materialized (
       select s.span, m.id, m.sequence_number, m.content_key is not null as is_large,
         case when jsonb_typeof(m.sources) <> 'array' then 'sources' when jsonb_typeof(m.metadata) <> 'object' then 'metadata' end as why,
-        turnkeep.archive_line(m) as line, turnkeep.version_of(m.id, m.updated_at) as version
+        turnkeep.message_line(m, false) as line, turnkeep.version_of(m.id, m.updated_at) as version
       from rows from (
         jsonb_to_recordset(p_spans) as (session_id uuid, due jsonb, from_sequence integer, from_id uuid, to_sequence integer, to_id uuid)
       ) with ordinality s (session_id, due, from_sequence, from_id, to_sequence, to_id, span)

@@ -5,7 +5,7 @@
 -- messages are among the rows, without their text, since they hide what the archive holds of them.
 create or replace function turnkeep.list_messages(p_company_id text, p_platform text, p_caller jsonb, p_session_id uuid,
   p_thread_id text, p_descending boolean, p_after_sequence integer, p_after_id uuid, p_limit integer, p_bytes integer)
-returns table (kind text, body text)
+returns table (kind text, body bytea)
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -26,7 +26,7 @@ begin
   if p_after_id is null then
     perform turnkeep.audit_other(p_company_id, p_platform, p_caller, 'messages.read', v_user_id, p_session_id);
   end if;
-  return query select 'session', json_build_object('id', p_session_id)::text;
+  return query select 'session', convert_to(json_build_object('id', p_session_id)::text, 'UTF8');
   return query
     with has_left as materialized (
       select exists (
@@ -46,7 +46,7 @@ begin
         )
     ), page as (
       select * from (
-        select m from public.chat_messages m
+        select m.sequence_number, m.id, turnkeep.message_line(m, m.is_deleted) as line from public.chat_messages m
         where m.company_id = p_company_id and m.platform = p_platform and m.session_id = p_session_id
           and (p_thread_id is null or m.thread_id = p_thread_id) and (not m.is_deleted or (select h.any from has_left h)) and not p_descending
           and (m.sequence_number, m.id) > (v_sequence, v_id)
@@ -54,35 +54,32 @@ begin
       ) ascending
       union all
       select * from (
-        select m from public.chat_messages m
+        select m.sequence_number, m.id, turnkeep.message_line(m, m.is_deleted) from public.chat_messages m
         where m.company_id = p_company_id and m.platform = p_platform and m.session_id = p_session_id
           and (p_thread_id is null or m.thread_id = p_thread_id) and (not m.is_deleted or (select h.any from has_left h)) and p_descending
           and (m.sequence_number, m.id) < (v_sequence, v_id)
         order by m.sequence_number desc, m.id desc limit p_limit
       ) descending
       union all
-      select u.m from unsaved u
+      select (u.m).sequence_number, (u.m).id, to_json(u.m)::text from unsaved u
       where case when p_descending
         then ((u.m).sequence_number, (u.m).id) < (v_sequence, v_id)
         else ((u.m).sequence_number, (u.m).id) > (v_sequence, v_id) end
     ), listed as (
-      -- Text from here on: as jsonb its keys would be sorted, and it would be written again at each place that needs it.
-      select case when (p.m).is_deleted then (to_jsonb(p.m) || '{"content": "", "content_key": null}')::text
-          else to_json(p.m)::text end as body,
-        row_number() over (order by case when p_descending then -(p.m).sequence_number else (p.m).sequence_number end,
-          case when p_descending then null else (p.m).id end, (p.m).id desc) as place
+      select p.line, row_number() over (order by case when p_descending then -p.sequence_number else p.sequence_number end,
+          case when p_descending then null else p.id end, p.id desc) as place
       from page p
       order by place limit p_limit
     ), sized as (
-      -- As JSON within JSON within JSON: a quotation mark has three escapes before it. 60: the row around it.
-      select l.*, 60 + 3 * octet_length(to_json(l.body)::text) - 2 * octet_length(l.body) as bytes from listed l
+      -- As base64; 60: the row around it.
+      select l.*, 60 + octet_length(l.line) * 4 / 3 as bytes from listed l
     ), summed as (
       select z.*, sum(z.bytes) over (order by z.place) as bytes_so_far from sized z
     )
-    select 'message', s.body from summed s where s.bytes_so_far <= p_bytes or s.place = 1 order by s.place;
+    select 'message', convert_to(s.line, 'UTF8') from summed s where s.bytes_so_far <= p_bytes or s.place = 1 order by s.place;
   -- After the messages: what leaves between the two is seen twice, not never.
   return query
-    select 'segment', s::text from turnkeep.segments_from(p_company_id, p_platform, p_session_id, p_descending,
+    select 'segment', convert_to(s::text, 'UTF8') from turnkeep.segments_from(p_company_id, p_platform, p_session_id, p_descending,
       case when p_after_sequence is null then case when p_descending then 2147483647 else 0 end
         when p_after_id is not null then p_after_sequence
         when p_descending then p_after_sequence - 1 else p_after_sequence + 1 end, null, null) s;

@@ -409,7 +409,7 @@ onBothEngines('a tenant', (engine) => {
   // These take no tenant as an argument of a stranger, make something new, or are parts of others; tried below. Those
   // of logins concern no tenant: logins.test.ts.
   const others = [
-    'archive_line',
+    'message_line',
     'add_usage',
     'admit',
     'archived_message',
