@@ -386,7 +386,6 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 -- limit_checks(p_checks jsonb) returns TABLE(place integer, rank integer, company_id text, platform text, kind text, key text, allowance integer, span interval, count integer)
 -- list_archivable(p_company_id text, p_platform text, p_request jsonb) returns TABLE(kind text, body jsonb)
 -- list_audit(p_company_id text, p_platform text, p_user_id text, p_before_at timestamp with time zone, p_before_id uuid, p_limit integer) returns TABLE(entry jsonb)
--- list_messages(p_company_id text, p_platform text, p_caller jsonb, p_session_id uuid, p_thread_id text, p_descending boolean, p_after_sequence integer, p_after_id uuid, p_limit integer, p_bytes integer) returns TABLE(kind text, body bytea)
 -- list_segments(p_company_id text, p_platform text, p_session_id uuid, p_descending boolean, p_sequence integer, p_after_place integer, p_after_id uuid) returns TABLE(kind text, body jsonb)
 -- list_sessions(p_company_id text, p_platform text, p_caller jsonb, p_owner text, p_active boolean, p_before_active timestamp with time zone, p_before_id uuid, p_limit integer) returns SETOF chat_sessions
 -- list_tenants(p_company_id text, p_platform text, p_limit integer) returns TABLE(company_id text, platform text)
@@ -411,6 +410,7 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 -- open_within_limits(p_company_id text, p_platform text, p_checks jsonb, p_request jsonb) returns TABLE(kind text, body jsonb)
 -- overdue_messages(p_company_id text, p_platform text, p_limit integer) returns TABLE(id uuid, content_key text, was_deleted boolean)
 -- overdue_object(p_company_id text, p_platform text) returns text
+-- read_messages(p_company_id text, p_platform text, p_caller jsonb, p_session_id uuid, p_thread_id text, p_descending boolean, p_after_sequence integer, p_after_id uuid, p_limit integer, p_bytes integer) returns TABLE(kind text, body bytea)
 -- read_objects(p_company_id text, p_platform text, p_after text, p_limit integer) returns TABLE(key text)
 -- read_reply(p_company_id text, p_platform text, p_owner text, p_message_id uuid, p_after integer, p_bytes integer) returns TABLE(kind text, body jsonb)
 -- read_turn(p_company_id text, p_platform text, p_question_id uuid, p_answer_id uuid) returns TABLE(kind text, body jsonb)

@@ -90,7 +90,7 @@ async function measureLoads(
   // Whose conversation it is: what others read is recorded as well.
   const caller = (id: string) => ({ user_id: `user ${id}`, role: 'user' })
   const viaDataApi = (id: string) =>
-    app.callFor({ companyId: COMPANY, platform: 'web' }, 'list_messages', [
+    app.callFor({ companyId: COMPANY, platform: 'web' }, 'read_messages', [
       { jsonb: caller(id) },
       { uuid: id },
       { text: null },
@@ -102,8 +102,8 @@ async function measureLoads(
     ])
   const direct = async (id: string) => {
     const { rows } = await client.query({
-      name: 'list_messages',
-      text: `select * from turnkeep.list_messages($1, 'web', $2, $3, null, true, null, null, ${LAST}, ${MOST_BYTES})`,
+      name: 'read_messages',
+      text: `select * from turnkeep.read_messages($1, 'web', $2, $3, null, true, null, null, ${LAST}, ${MOST_BYTES})`,
       values: [COMPANY, JSON.stringify(caller(id)), id],
     })
     return rows
@@ -115,9 +115,9 @@ async function measureLoads(
   // The operation's rows have one more before them, which is about the session.
   const subjects: Subject[] = [
     { name: 'bare select', load: async () => (await bare(any(older))).length },
-    { name: 'list_messages', load: async () => (await direct(any(older))).length - 1 },
+    { name: 'read_messages', load: async () => (await direct(any(older))).length - 1 },
     {
-      name: 'list_messages through the Data API',
+      name: 'read_messages through the Data API',
       aimMs: MOST_MS,
       load: async () => (await viaDataApi(any(older))).length - 1,
     },

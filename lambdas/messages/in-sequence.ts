@@ -60,7 +60,7 @@ async function readRows(
 ): Promise<{ rows: StoredMessage[]; segments: ArchivedSegment[] }> {
   const found = await database.callFor<{ kind: 'session' | 'message' | 'segment'; body: string }>(
     caller,
-    'list_messages',
+    'read_messages',
     [
       { jsonb: actorBody(caller) },
       { uuid: sessionId },

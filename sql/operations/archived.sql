@@ -28,7 +28,7 @@ language sql stable as $$
   order by r.place, r.id limit 200
 $$;
 
--- More than list_messages gave: kind 'segment'. p_session_id is one that the caller may read.
+-- More than read_messages gave: kind 'segment'. p_session_id is one that the caller may read.
 create or replace function turnkeep.list_segments(p_company_id text, p_platform text, p_session_id uuid, p_descending boolean,
   p_sequence integer, p_after_place integer, p_after_id uuid)
 returns table (kind text, body jsonb)

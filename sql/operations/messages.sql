@@ -3,7 +3,7 @@
 -- Rows: kind 'session' first (absent: no such session for this caller), then 'message', then 'segment': where those of the
 -- session lie that have left, from that place on (archived.sql; 200: there may be more). Where there are any, deleted
 -- messages are among the rows, without their text, since they hide what the archive holds of them.
-create or replace function turnkeep.list_messages(p_company_id text, p_platform text, p_caller jsonb, p_session_id uuid,
+create or replace function turnkeep.read_messages(p_company_id text, p_platform text, p_caller jsonb, p_session_id uuid,
   p_thread_id text, p_descending boolean, p_after_sequence integer, p_after_id uuid, p_limit integer, p_bytes integer)
 returns table (kind text, body bytea)
 language plpgsql as $$

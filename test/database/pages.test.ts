@@ -25,13 +25,13 @@ onBothEngines('pages of a long conversation', (engine) => {
     await database.owner.execute('analyze public.chat_messages')
     // After some calls Postgres may choose a plan for all values, which it keeps. Here it does at once.
     await database.owner.execute(
-      'alter function turnkeep.list_messages set plan_cache_mode = force_generic_plan',
+      'alter function turnkeep.read_messages set plan_cache_mode = force_generic_plan',
     )
   })
   afterAll(() => database.close())
 
   const page = (descending: boolean, after: number | null): string =>
-    `select * from turnkeep.list_messages('${COMPANY}', 'web', '{"user_id": "u1", "role": "user"}', '${session}', null,
+    `select * from turnkeep.read_messages('${COMPANY}', 'web', '{"user_id": "u1", "role": "user"}', '${session}', null,
       ${descending}, ${after}, null, ${LIMIT}, 800000)`
 
   /** Of 8 KiB, in memory or not. */

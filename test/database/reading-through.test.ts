@@ -185,7 +185,7 @@ onBothEngines('reading through the archive', (engine) => {
     const sessionId = uuidv7()
     await archive.save(old(30, 80, { session_id: sessionId }))
     await page(sessionId, { limit: 10 })
-    expect([calls, reads]).toEqual([['list_messages'], 0])
+    expect([calls, reads]).toEqual([['read_messages'], 0])
     forget()
     await page(sessionId, { limit: 100 })
     const before = calls

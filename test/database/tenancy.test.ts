@@ -309,7 +309,7 @@ onBothEngines('a tenant', (engine) => {
       args: [{ text: 'u1' }, { timestamptz: null }, { uuid: null }, { integer: 100 }],
       gets: [],
     }),
-    list_messages: () => ({
+    read_messages: () => ({
       args: [
         ADMIN,
         { uuid: sessionId },
