@@ -12,6 +12,7 @@ import {
 } from '@aws-sdk/client-rds-data'
 import { CodedError, type Measure, type Tenant } from '../protocol.ts'
 import { openAwsCall } from './aws-call.ts'
+import { Sha256 } from './sha256.ts'
 
 /**
  * An argument by its type in Postgres. Objects travel as JSON text: the Data API has no array parameters. A string for jsonb is
@@ -131,6 +132,7 @@ export function openDatabase(options: DatabaseOptions): Database {
   } = options
   const client = new RDSDataClient({
     maxAttempts: attempts,
+    sha256: Sha256,
     requestHandler: {
       connectionTimeout: CONNECT_TIMEOUT_MS,
       requestTimeout: requestTimeoutMs,

@@ -12,6 +12,7 @@ import {
 } from '@aws-sdk/client-sqs'
 import { CodedError, type JobMessage, type QueueBody, type QueueMessage, type Tenant } from '../protocol.ts'
 import { openAwsCall } from './aws-call.ts'
+import { Sha256 } from './sha256.ts'
 
 export interface TurnQueue {
   /** Resolves once all of them (at most 10) are durable; throws CodedError `unavailable` where one is not. */
@@ -39,6 +40,7 @@ const tenantGroup = ({ companyId, platform }: Tenant): string =>
 const openClient = (): SQSClient =>
   new SQSClient({
     maxAttempts: 2,
+    sha256: Sha256,
     requestHandler: {
       connectionTimeout: CONNECT_TIMEOUT_MS,
       requestTimeout: REQUEST_TIMEOUT_MS,
