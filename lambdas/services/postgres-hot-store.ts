@@ -142,7 +142,10 @@ const turnBody = (request: TurnRequest) => ({
 
 /** Cuts batches so that each fits into a row; the same events are always cut in the same places. */
 export function fitRows(batches: readonly EventBatch[]): EventBatch[] {
-  return batches.flatMap(({ first, events }) => {
+  return batches.flatMap((batch) => {
+    const { first, events } = batch
+    // Nearly always: no need to write a thousand tokens one by one to know how long each is.
+    if (events.length > 0 && Buffer.byteLength(JSON.stringify(events)) <= BATCH_BYTES) return [batch]
     const rows: EventBatch[] = []
     let bytes = Number.POSITIVE_INFINITY
     for (const [index, event] of events.entries()) {
