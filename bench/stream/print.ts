@@ -89,13 +89,13 @@ export function printStreaming(figures: StreamingFigures): void {
   )
 }
 
-function soakWords({ seconds, answers, samples, resident, used }: Soak): string {
+function soakWords({ seconds, answers, samples, resident, residentAtLast, used }: Soak): string {
   const of = (slope: Soak['used']) =>
     `${amount(slope.mibAnHour)} ± ${amount(slope.errorMibAnHour)} MiB an hour: ${slope.verdict}`
   const last = samples.at(-1)
   return [
     `Soak: ${amount(answers)} answers in ${seconds} s of steady traffic.`,
-    `Resident ${last?.residentMib} MiB, after warm-up ${of(resident)}.`,
+    `Resident ${last?.residentMib} MiB, after warm-up ${of(resident)}; in the last quarter ${of(residentAtLast)}.`,
     `Used ${last?.usedMib} MiB, after warm-up ${of(used)}.`,
   ].join('\n')
 }

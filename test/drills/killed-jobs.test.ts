@@ -24,9 +24,9 @@ beforeAll(async () => {
 })
 afterAll(() => cloud.close())
 
-/** What the function api does for whoever asks is not the job's. */
+/** What the function api does for whoever asks is not the job's, nor is the download. */
 const OF_API =
-  /^(admit|get_user_job|read_user|request_\w+|unfinished_turns|save_records|count_users|lapsed_turns)$/
+  /^(admit|get_user_job|read_user|request_\w+|unfinished_turns|save_records|count_users|lapsed_turns|(HEAD|GET) exports)$/
 
 interface Followed {
   steps: Step[]
@@ -181,7 +181,9 @@ describe.each([erasure, exporting] as unknown as Job<never>[])('a kill at each s
     const missed: string[] = []
     for (const [round, kill] of kills.entries()) {
       const hurt = await person(`${job.name} ${round}.`)
-      const { result, isHit } = await run(job, hurt, describeStep(kill))
+      const { result, isHit } = await run(job, hurt, describeStep(kill)).catch((cause) => {
+        throw new Error(`${describeStep(kill)}: ${cause}`, { cause })
+      })
       if (!isHit) missed.push(describeStep(kill))
       expect(job.truth(result), `${describeStep(kill)}, DRILL_SEED=${random.seed}`).toEqual(
         job.truth(undisturbed.result),

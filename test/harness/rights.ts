@@ -17,7 +17,7 @@ async function settled<Body extends { status: string }>(
 ): Promise<Body> {
   for (const until = Date.now() + withinMs; ; await sleep(LOOK_MS)) {
     const { status, body }: Waited<Body> = await client.call<Body>('GET', path)
-    if (status !== 200) throw new Error(`${path} answered ${status}`)
+    if (status !== 200) throw new Error(`${path} answered ${status} ${JSON.stringify(body)}`)
     if (!['queued', 'running'].includes(body.status)) return body
     if (Date.now() > until) throw new Error(`${path} is ${body.status} after ${withinMs} ms`)
   }
