@@ -1,4 +1,4 @@
-/** docs/api.md is what clients are written by: it names every route and every error code, and no other. */
+/** What is followed to the letter says what is so: docs/api.md by those who write clients, commands by those who deploy. */
 import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { expect, test } from 'vitest'
@@ -8,7 +8,7 @@ const read = (path: string): string => readFileSync(resolve(import.meta.dirname,
 const document = read('docs/api.md')
 const distinct = (names: Iterable<string>): string[] => [...new Set(names)].sort()
 
-test('says of each route that there is what it does, and of no other', () => {
+test('docs/api.md says of each route that there is what it does, and of no other', () => {
   const handlers = ['api', 'chat'].map((name) => read(`lambdas/handlers/${name}.ts`)).join()
   const routes = [...handlers.matchAll(/oute\(\s*'((?:GET|POST|PATCH|DELETE) \/[^']+)'/g)].map(
     ([, place = '']) => place,
@@ -21,10 +21,18 @@ test('says of each route that there is what it does, and of no other', () => {
   expect(distinct(told)).toEqual(distinct(routes))
 })
 
-test('says of each error code its status', () => {
+test('docs/api.md says of each error code its status', () => {
   const told = [...document.matchAll(/^\| `(\w+)` \| (\d{3}) \| .+ \|$/gm)].map(([, code, status]) => [
     code,
     Number(status),
   ])
   expect(Object.fromEntries(told)).toEqual(httpStatus)
+})
+
+test('each command of cdk names its environment; cdk makes nothing without one', () => {
+  const commands = ['README.md', 'README.ko.md', 'docs/aws-checks.md', 'docs/runbook.md'].flatMap((path) =>
+    [...read(path).matchAll(/npx cdk [^`#\n]+/g)].map(([command]) => command.trim()),
+  )
+  expect(commands.length).toBeGreaterThan(5)
+  expect(commands.filter((command) => !/ -c env=\w/.test(command))).toEqual([])
 })
