@@ -54,7 +54,13 @@ try {
     log: (problem) => console.error(problem),
   })
   const { functionEnvironment, address, uses } = cloud
-  if (addressFile) writeFileSync(addressFile, JSON.stringify(addressesOf(functionEnvironment)))
+  if (addressFile)
+    writeFileSync(
+      addressFile,
+      JSON.stringify(
+        addressesOf({ ...functionEnvironment, JOBS_DEAD_QUEUE_URL: cloud.fauxqs.queueUrl('jobs-dead') }),
+      ),
+    )
   void tell({ type: 'listening', functionEnvironment, address, uses })
   await cloud.open()
   void tell({ type: 'ready' })
@@ -71,6 +77,7 @@ function addressesOf(environment: Record<string, string>): Record<string, string
   const told = [
     'TURNS_QUEUE_URL',
     'TURNS_DEAD_QUEUE_URL',
+    'JOBS_DEAD_QUEUE_URL',
     'CONTENT_BUCKET',
     'DATABASE_CLUSTER_ARN',
     'DATABASE_SECRET_ARN',
