@@ -105,7 +105,12 @@ const named = (variables: Variables): Partial<Record<Name, string>> =>
 const originOf = ({ TURNS_QUEUE_URL }: Partial<Record<Name, string>>): string | undefined =>
   TURNS_QUEUE_URL === undefined ? undefined : new URL(TURNS_QUEUE_URL).origin
 
-const QUEUE_NAMES = ['TURNS_QUEUE_URL', 'TURNS_DEAD_QUEUE_URL', 'SCHEDULES_DEAD_QUEUE_URL'] as const
+const QUEUE_NAMES = [
+  'TURNS_QUEUE_URL',
+  'TURNS_DEAD_QUEUE_URL',
+  'JOBS_DEAD_QUEUE_URL',
+  'SCHEDULES_DEAD_QUEUE_URL',
+] as const
 
 /** As the names say it: they are right also where the shell has another region as its default. */
 function regionOf(values: Partial<Record<Name, string>>, { AWS_REGION }: Variables): string {

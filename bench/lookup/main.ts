@@ -1,6 +1,6 @@
 /**
  * `npm run bench:lookup`: the hot store alone. Writes bench/results/lookup-<date>.json, and fails where opening a turn takes
- * longer than N1 allows.
+ * longer than docs/phase-two.md aims at.
  */
 import { relative } from 'node:path'
 import { parseArgs } from 'node:util'

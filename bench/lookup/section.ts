@@ -15,7 +15,7 @@ const HISTORIES: History[] = [
   { messages: 6, given: 5 },
   { messages: 20, given: 20 },
 ]
-/** N1: of opening a turn in a session that is in use. */
+/** The aim of docs/phase-two.md: of opening a turn in a session that is in use. */
 const MOST_MS: Record<StoreName, number> = { Postgres: 20, Valkey: 2, 'Valkey cluster, TLS': 2 }
 /** Compiled, connected and in the caches from then on. */
 const WARM_UP_ROUNDS = 20

@@ -10,6 +10,7 @@ import { join } from 'node:path'
 import { resources as allResources, type Resources } from '../../lib/resources.ts'
 import { lockDirectory } from '../lock-directory.ts'
 import { type Cloud, type ModelSettings, startCloud } from './cloud.ts'
+import { checkVariables } from './variables.ts'
 
 /** A cloud that lost its supervisor a moment ago may still be closing. */
 const LOCK_WAIT_MS = 10_000
@@ -39,6 +40,7 @@ process.on('message', (message: { type?: string }) => {
 })
 
 try {
+  checkVariables(env)
   if (dataDir && !lockDirectory(dataDir, 'cloud', LOCK_WAIT_MS)) {
     throw new Error(`Another process still uses ${dataDir}.`)
   }
@@ -46,7 +48,7 @@ try {
     dataDir,
     databaseUrl: env.DATABASE_URL || undefined,
     valkeyUrl: env.VALKEY_URL || undefined,
-    port: Number(env.PORT ?? DEFAULT_PORT),
+    port: Number(env.PORT || DEFAULT_PORT),
     pageDir: env.TURNKEEP_PAGE_DIR,
     resources,
     model: modelFrom(env),
@@ -54,7 +56,13 @@ try {
     log: (problem) => console.error(problem),
   })
   const { functionEnvironment, address, uses } = cloud
-  if (addressFile) writeFileSync(addressFile, JSON.stringify(addressesOf(functionEnvironment)))
+  if (addressFile)
+    writeFileSync(
+      addressFile,
+      JSON.stringify(
+        addressesOf({ ...functionEnvironment, JOBS_DEAD_QUEUE_URL: cloud.fauxqs.queueUrl('jobs-dead') }),
+      ),
+    )
   void tell({ type: 'listening', functionEnvironment, address, uses })
   await cloud.open()
   void tell({ type: 'ready' })
@@ -71,6 +79,7 @@ function addressesOf(environment: Record<string, string>): Record<string, string
   const told = [
     'TURNS_QUEUE_URL',
     'TURNS_DEAD_QUEUE_URL',
+    'JOBS_DEAD_QUEUE_URL',
     'CONTENT_BUCKET',
     'DATABASE_CLUSTER_ARN',
     'DATABASE_SECRET_ARN',
@@ -106,7 +115,7 @@ function modelFrom({ OPENAI_BASE_URL, OPENAI_API_KEY, CHAT_MODEL, EMBEDDING_MODE
 function messageOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
   if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE') {
-    return `Port ${env.PORT ?? DEFAULT_PORT} is taken. Set PORT to another one, or to 0 for any free one.`
+    return `Port ${env.PORT || DEFAULT_PORT} is taken. Set PORT to another one, or to 0 for any free one.`
   }
   return error.message
 }

@@ -1,6 +1,12 @@
 /** What the scripted model says. */
 type Language = 'ko' | 'en'
 
+/** A Hangul syllable has one of 27 closing consonants or none, and what follows a name depends on it. */
+const endsInConsonant = (name: string): boolean => {
+  const place = name.charCodeAt(name.length - 1) - 0xac00
+  return place >= 0 && place <= 11_171 && place % 28 !== 0
+}
+
 export const phrases = {
   en: {
     greeting:
@@ -19,7 +25,7 @@ export const phrases = {
       '*길게* 답해 달라고 하시거나, 아까 무엇을 물었는지 물어보세요.',
     nothingEarlier: '이 메시지 이전에 받은 질문이 없습니다.',
     earlier: '이전에 이렇게 말씀하셨습니다:',
-    yourName: (name: string) => `이름은 **${name}**라고 하셨습니다.`,
+    yourName: (name: string) => `이름은 **${name}**${endsInConsonant(name) ? '이라고' : '라고'} 하셨습니다.`,
     fallback: (question: string) =>
       `이렇게 물어보셨습니다: ${question}\n\n제가 외우고 있는 주제는 몇 가지뿐입니다:\n\n- 배송 정책\n- 환불과 반품\n` +
       '- 영업시간\n- 코드 예제\n\n실제 모델과 대화하려면 `OPENAI_BASE_URL`과 `OPENAI_API_KEY`를 설정하세요.',

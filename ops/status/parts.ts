@@ -37,6 +37,8 @@ export function partsOf(
       const depth = await depthOf(environment, value('TURNS_DEAD_QUEUE_URL'), signal)
       return depthReading(depth, (await alsoMeasured())?.deadOldestSeconds)
     },
+    jobDeadLetters: async () =>
+      depthReading(await depthOf(environment, value('JOBS_DEAD_QUEUE_URL'), signal), undefined),
     scheduleDeadLetters: async () => {
       const url = values.SCHEDULES_DEAD_QUEUE_URL
       if (url === undefined) return { absent: 'none: the clock on this machine tries at its next time' }

@@ -5,7 +5,7 @@ import type { Variables } from '../local.ts'
 import { printable, table } from '../text.ts'
 import { type Part, partsOf, type Reading } from './parts.ts'
 
-export const HELP = `npm run ops -- status [--json] [--wake]
+export const HELP = `npm run ops -- status [--json] [--wake] [--local]
 
 The environment at a glance: queues, save lag, dead letters, spool, database, cache.
 
@@ -21,6 +21,7 @@ const OPTIONS = { json: { type: 'boolean' }, wake: { type: 'boolean' }, local: {
 const NEEDS: readonly Name[] = [
   'TURNS_QUEUE_URL',
   'TURNS_DEAD_QUEUE_URL',
+  'JOBS_DEAD_QUEUE_URL',
   'CONTENT_BUCKET',
   'DATABASE_CLUSTER_ARN',
   'DATABASE_SECRET_ARN',

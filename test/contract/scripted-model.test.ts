@@ -269,7 +269,8 @@ test.each([
 
 test.each([
   ['My name is Minji and my order is late', 'What is my name?', '**Minji**'],
-  ['내 이름은 민지야', '내 이름이 뭐라고 했지?', '**민지**'],
+  ['내 이름은 민지야', '내 이름이 뭐라고 했지?', '**민지**라고'],
+  ['내 이름은 하늘이야', '내 이름이 뭐라고 했지?', '**하늘**이라고'],
   ['제 이름은 김민지입니다. 배송 문의예요', '제 이름이 뭐라고 했죠?', '**김민지**'],
   ['환불 규정이 뭐예요?', '아까 뭐라고 물었지?', '환불 규정이 뭐예요?'],
   ['Do you ship to Jeju?', 'What did I ask before?', 'Do you ship to Jeju?'],

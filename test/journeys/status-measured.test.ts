@@ -33,6 +33,7 @@ beforeEach(() => {
 const status = (args: string[] = [], changes: Record<string, string> = {}): Promise<Run> =>
   runOps(['status', ...args], {
     ...turnkeep.cloud.functionEnvironment,
+    JOBS_DEAD_QUEUE_URL: turnkeep.cloud.fauxqs.queueUrl('jobs-dead'),
     ...planes.environment,
     ...SECRETS,
     METRICS_NAMESPACE: 'Turnkeep/prod',

@@ -38,15 +38,21 @@ afterAll(async () => {
 beforeEach(async () => {
   planes.asked.length = 0
   await turnkeep.drained()
-  await sqs.send(new PurgeQueueCommand({ QueueUrl: deadQueue() }))
+  for (const QueueUrl of [deadQueue(), jobsDeadQueue()]) await sqs.send(new PurgeQueueCommand({ QueueUrl }))
 })
 
 const deadQueue = (): string => turnkeep.cloud.fauxqs.queueUrl('turns-dead')
+const jobsDeadQueue = (): string => turnkeep.cloud.fauxqs.queueUrl('jobs-dead')
 type Variables = Record<string, string | undefined>
 
 /** As `npm start` has it: no CloudWatch, no ElastiCache. */
 const locally = (args: string[] = [], changes: Variables = {}): Promise<Run> =>
-  runOps(['status', ...args], { ...turnkeep.cloud.functionEnvironment, ...SECRETS, ...changes })
+  runOps(['status', ...args], {
+    ...turnkeep.cloud.functionEnvironment,
+    JOBS_DEAD_QUEUE_URL: jobsDeadQueue(),
+    ...SECRETS,
+    ...changes,
+  })
 type Facts = Record<string, unknown>
 interface Told {
   phase: number
@@ -66,6 +72,7 @@ describe('on one machine', () => {
       turnsRunning: { atMost: 0 },
       saveLag: { absent: expect.stringContaining('no CloudWatch') },
       deadLetters: { waiting: 0, inHand: 0, delayed: 0, oldestSeconds: null },
+      jobDeadLetters: { waiting: 0, inHand: 0, delayed: 0, oldestSeconds: null },
       scheduleDeadLetters: { absent: expect.any(String) },
       spool: { objects: 0, complete: true, oldestAt: null },
       database: { state: 'answers', answeredInMs: expect.any(Number), bytes: expect.any(Number) },
@@ -81,19 +88,22 @@ describe('on one machine', () => {
     expect(code).toBe(0)
     expect(out).toMatch(/^this machine, phase 1\n\npart +state\n/)
     expect(out).toMatch(/^dead letters +1 waiting, 0 in hand, 0 delayed$/m)
+    expect(out).toMatch(/^job dead letters +0 waiting, 0 in hand, 0 delayed$/m)
     expect(out).toMatch(/^turns running +none$/m)
     expect(out).toMatch(/^database +answers, in \d+ ms; [\d.]+ MB$/m)
   })
 
-  test('dead letters in hand and spooled turns are counted, and nothing else in the bucket', async () => {
+  test('dead letters of turns and of jobs, in hand or not, and spooled turns are counted, and nothing else in the bucket', async () => {
     for (const body of ['{}', '{}', '한글'])
       await sqs.send(new SendMessageCommand({ QueueUrl: deadQueue(), MessageBody: body }))
     await sqs.send(new ReceiveMessageCommand({ QueueUrl: deadQueue(), VisibilityTimeout: 60 }))
+    await sqs.send(new SendMessageCommand({ QueueUrl: jobsDeadQueue(), MessageBody: '{}' }))
     const Bucket = turnkeep.cloud.functionEnvironment.CONTENT_BUCKET
     for (const Key of [`${SPOOL_PREFIX}${randomUUID()}`, `content/${randomUUID()}`])
       await s3.send(new PutObjectCommand({ Bucket, Key, Body: '[]' }))
     const { parts } = parsed(await locally(['--json']))
     expect(parts.deadLetters).toMatchObject({ waiting: 2, inHand: 1 })
+    expect(parts.jobDeadLetters).toMatchObject({ waiting: 1, inHand: 0 })
     expect(parts.spool).toMatchObject({ objects: 1, oldestAt: expect.stringMatching(/^20.*Z$/) })
   })
 
@@ -132,6 +142,7 @@ describe('on one machine', () => {
       const run = await runOps(['status', '--json'], shell)
       expect(run, run.err).toMatchObject({ code: 0, err: '' })
       expect(parsed(run).parts).toMatchObject({
+        jobDeadLetters: { waiting: 0 },
         database: { state: 'answers' },
         spool: { objects: 0 },
         turnsQueue: { waiting: 0 },
@@ -156,7 +167,7 @@ describe('on one machine', () => {
 
 describe('a part that cannot be asked', () => {
   test.each([
-    ['AWS_ENDPOINT_URL_SQS', ['turnsQueue', 'turnsRunning', 'deadLetters']],
+    ['AWS_ENDPOINT_URL_SQS', ['turnsQueue', 'turnsRunning', 'deadLetters', 'jobDeadLetters']],
     ['AWS_ENDPOINT_URL_S3', ['spool']],
     ['AWS_ENDPOINT_URL_RDS_DATA', ['database']],
   ])(
@@ -198,6 +209,7 @@ describe('a wrong call', () => {
     ...WITH_CREDENTIALS,
     TURNS_QUEUE_URL: 'https://sqs.eu-west-1.amazonaws.com/111122223333/turns',
     TURNS_DEAD_QUEUE_URL: 'https://sqs.eu-west-1.amazonaws.com/111122223333/dead',
+    JOBS_DEAD_QUEUE_URL: 'https://sqs.eu-west-1.amazonaws.com/111122223333/jobs-dead',
     CONTENT_BUCKET: 'content',
     DATABASE_CLUSTER_ARN: 'arn:aws:rds:eu-west-1:111122223333:cluster:c',
     DATABASE_SECRET_ARN: 'arn:aws:secretsmanager:eu-west-1:111122223333:secret:s',
