@@ -95,7 +95,8 @@ async function usersBehind(
     ])
     for (const { user_id } of rows) {
       const hash = pseudonymOf(key, tenant, user_id)
-      if (wanted.has(hash)) users.set(hash, user_id)
+      // By the id all of it is found, by the hash only what stands under that.
+      if (wanted.has(hash) && user_id !== hash) users.set(hash, user_id)
       after = user_id
     }
     if (rows.length < USERS_IN_CALL) return users

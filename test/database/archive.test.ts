@@ -258,6 +258,13 @@ onBothEngines('the archiver', (engine) => {
     expect([talk[1]?.id, other.id]).toContain(newest.main)
   })
 
+  test('of a user whose id has given way to a hash the copy has the same one', async () => {
+    const user = pseudonymOf(PSEUDONYM_KEY, tenant(), 'long ago')
+    await archive.save(old(2, { user_id: user }))
+    await run()
+    expect((await archive.copies(company)).map((copy) => copy.user)).toEqual([user, user])
+  })
+
   test('a text that stands in an object is in its copy, whole', async () => {
     const text = '가나다 😀\n'.repeat(20_000)
     const [question] = old(1, { content: '', content_key: 'content/large' })
