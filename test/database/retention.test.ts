@@ -208,6 +208,26 @@ onBothEngines('retention', (engine) => {
     expect(await due(tenant)).toMatchObject({ usersToHide: 0 })
   })
 
+  test('hides a user whose key stands under the hash already', async () => {
+    const tenant = company()
+    const pseudonym = pseudonymOf(PSEUDONYM_KEY, tenant, 'back')
+    const keys = { [pseudonym]: '800 days', back: '400 days', here: '1 day' }
+    for (const [userId, age] of Object.entries(keys))
+      await rows(
+        tenant,
+        `insert into idempotency_keys (company_id, platform, user_id, key, body_hash, session_id, user_message_id, message_id, created_at)
+         values ('${tenant.companyId}', 'web', '${userId}', 'one', 'hash of ${age}', '${uuidv7()}', '${uuidv7()}', '${uuidv7()}', now() - interval '${age}')`,
+      )
+    expect(await run(tenant)).toMatchObject({ isFinished: true })
+    expect(await rows(tenant, 'select user_id, body_hash from idempotency_keys order by created_at')).toEqual(
+      [
+        { user_id: pseudonym, body_hash: 'hash of 800 days' },
+        { user_id: 'here', body_hash: 'hash of 1 day' },
+      ],
+    )
+    expect(await run(tenant)).toMatchObject({ hidden: 0, isFinished: true })
+  })
+
   test('removes lines of the audit log that are older than a year, and no others', async () => {
     const tenant = company()
     for (const days of [1, 364, 366, 900])
