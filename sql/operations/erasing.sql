@@ -313,11 +313,12 @@ language plpgsql as $$
 declare
   v_kept uuid[] := turnkeep.texts_of(p_kept)::uuid[];
   v_gone uuid[] := turnkeep.texts_of(p_gone)::uuid[];
+  v_written_at timestamptz;
   v_messages bigint;
   v_segments integer;
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
-  perform 1 from public.archive_objects o
+  select o.created_at into v_written_at from public.archive_objects o
   where o.company_id = p_company_id and o.platform = p_platform and o.key = p_key and o.state = 'complete' for update;
   if not found then
     return false;
@@ -352,7 +353,8 @@ begin
       raise exception using errcode = '40001', message = 'the segments have changed';
     end if;
     update public.archive_objects o
-    set state = 'complete', upload_id = null, completed_at = now(), segments = v_segments, bytes = (p_new ->> 'bytes')::bigint,
+    -- It is as old as what it takes the place of: its time ends with that of the first one.
+    set state = 'complete', upload_id = null, created_at = v_written_at, completed_at = now(), segments = v_segments, bytes = (p_new ->> 'bytes')::bigint,
       sha256 = p_new ->> 'sha256', messages = (
         select sum(c.messages) from public.archive_segments c
         where c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_new ->> 'key'

@@ -138,6 +138,24 @@ onBothEngines('retention', (engine) => {
       expect(keys).toEqual([])
   })
 
+  test('knows how old an object is that was written again since', async () => {
+    const tenant = company()
+    const [purged] = await saved(tenant, 2, 80)
+    const [active] = await saved(tenant, 2, 80)
+    await archive.run(tenant.companyId)
+    await rows(tenant, `update archive_objects set created_at = now() - interval '91 days'`)
+    await aged(tenant, active?.session_id, 0)
+    await rows(
+      tenant,
+      `update chat_sessions set deleted_at = now() - interval '31 days' where id = '${purged?.session_id}'`,
+    )
+    await run(tenant)
+    expect(await archive.copies(tenant.companyId)).toHaveLength(2)
+    await keep(tenant, 90)
+    expect(await run(tenant)).toMatchObject({ archiveObjects: 1, messages: 2 })
+    expect(await archive.segments(tenant.companyId)).toEqual([])
+  })
+
   test('passes over an object of which others cannot be read any more, counts it, and does the rest', async () => {
     const tenant = company()
     const [purged] = await saved(tenant, 2, 400)
