@@ -312,6 +312,23 @@ onBothEngines('reading through the archive', (engine) => {
     }
   })
 
+  test('long messages are read beside as many segments as there may be, whatever their tenant is called', async () => {
+    company = `${'회사'.repeat(40)} ${randomUUID()}`
+    const sessionId = uuidv7()
+    const recent = old(80, 1, { session_id: sessionId }).map((message) => ({
+      ...message,
+      content: '긴 글'.repeat(1_500),
+    }))
+    await archive.save(recent)
+    const key = `archive/${encodeURIComponent(company)}/web/2026/01/01/${uuidv7()}.jsonl.gz`
+    await sql(`insert into archive_segments (company_id, platform, session_id, id, object_key, byte_offset, byte_length, text_bytes,
+        messages, first_sequence, last_sequence, sha256, state)
+      select '${company}', 'web', '${sessionId}', gen_random_uuid(), '${key}', n * 1000000, 1000000, 1000000, 250, 1000 + n, 1000 + n,
+        repeat('0', 64), 'live' from generate_series(1, 300) n`)
+    const { items } = await page(sessionId, { limit: 79 })
+    expect(items.map(({ messageId }) => messageId)).toEqual(recent.slice(0, 79).map(({ id }) => id))
+  })
+
   test('what is of another user, or of another tenant, is not found', async () => {
     const sessionId = uuidv7()
     await archive.save(old(4, 80, { session_id: sessionId }))
