@@ -12,6 +12,7 @@ import {
   type MessageServices,
 } from '../../lambdas/messages/messages.ts'
 import type { Caller, MessageListQuery, MessageRecord, Metric } from '../../lambdas/protocol.ts'
+import { collectors } from '../../lambdas/rights/collectors.ts'
 import { openPostgresHotStore } from '../../lambdas/services/postgres-hot-store.ts'
 import { oldConversation, siblingOf, startTestArchive, type TestArchive } from '../harness/archive.ts'
 import { onBothEngines } from '../harness/database.ts'
@@ -327,6 +328,34 @@ onBothEngines('reading through the archive', (engine) => {
         repeat('0', 64), 'live' from generate_series(1, 300) n`)
     const { items } = await page(sessionId, { limit: 79 })
     expect(items.map(({ messageId }) => messageId)).toEqual(recent.slice(0, 79).map(({ id }) => id))
+  })
+
+  test('an export that is within a conversation goes on there, whatever is saved before it meanwhile', async () => {
+    // Ids that clients made.
+    const [late, begun, last] = ['a', 'b', 'c'].map((first) => `${first}${uuidv7().slice(1)}`)
+    await archive.save([
+      ...old(1_200, 1, { session_id: begun as string }),
+      ...old(2, 1, { session_id: last as string }),
+    ])
+    const [collect] = collectors
+    if (!collect || !late) throw new Error('no collector')
+    const exporting = {
+      ...services,
+      hotStore: openPostgresHotStore(archive.database.app, { leaseSeconds: 60, historyMessages: 5 }),
+    }
+    const kinds: [string, number][] = []
+    for (let after: unknown = null; after !== undefined; ) {
+      const page = await collect(exporting, { tenant: caller(), ids: ['u1'] }, after)
+      kinds.push([String(page.lines[0]?.kind), page.lines.length])
+      if (kinds.length === 1) await archive.save(old(1, 1, { session_id: late }))
+      after = page.after
+    }
+    expect(kinds).toEqual([
+      ['session', 1_001],
+      ['message', 200],
+      ['session', 3],
+      ['undefined', 0],
+    ])
   })
 
   test('what is of another user, or of another tenant, is not found', async () => {
