@@ -113,6 +113,32 @@ onBothEngines('retention', (engine) => {
     expect(await rows(tenant, `select 1 from chat_messages where id = '${large.id}'`)).toEqual([])
   })
 
+  test('purges a long text that was deleted shortly before its conversation left', async () => {
+    const tenant = company()
+    const talk = await saved(tenant, 4, 40)
+    const [, deleted] = talk
+    const text = `content/${encodeURIComponent(tenant.companyId)}/web/${deleted?.id}/large`
+    await archive.bucket.put(text, 'large')
+    await rows(
+      tenant,
+      `update chat_messages set content = '', content_key = '${text}', is_deleted = true, deleted_at = now() - interval '12 days',
+         updated_at = now() where id = '${deleted?.id}'`,
+    )
+    expect(await archive.run(tenant.companyId)).toMatchObject({ messages: 3, failed: 0, isFinished: true })
+    const copies = await archive.copies(tenant.companyId)
+    expect(copies.map(({ id }) => id)).not.toContain(deleted?.id)
+    expect(await rows(tenant, 'select id from chat_messages')).toEqual([{ id: deleted?.id }])
+    // What is left is nothing to be awake for.
+    const again = await archive.run(tenant.companyId)
+    expect(again).toMatchObject({ messages: 0, bytes: 0 })
+    expect(again.dueInSeconds).toBeGreaterThan(0)
+    await rows(tenant, `update chat_messages set deleted_at = now() - interval '31 days'`)
+    expect(await run(tenant)).toMatchObject({ messages: 1 })
+    expect(await rows(tenant, 'select id from chat_messages')).toEqual([])
+    expect(await archive.bucket.get(text)).toBeUndefined()
+    expect(await archive.copies(tenant.companyId)).toEqual(copies)
+  })
+
   test('removes what a tenant keeps no longer, from Postgres and from the archive', async () => {
     const tenant = company()
     const [unused] = await saved(tenant, 4, 120)
