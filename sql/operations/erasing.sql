@@ -177,13 +177,20 @@ begin
       order by a.session_id, a.id limit p_limit;
   end if;
   if not found then
+    -- With their threads hundreds may be more than a response holds, which is 1 MiB.
     return query
-      select 'session', jsonb_build_object('id', e.session_id, 'threads', array(
-        select t.thread_id from public.archived_threads t
-        where t.company_id = p_company_id and t.platform = p_platform and t.session_id = e.session_id limit 50))
-      from public.erased_sessions e
-      where e.company_id = p_company_id and e.platform = p_platform and e.job_id = p_job_id and e.cleared_at is null
-      order by e.session_id limit p_limit;
+      select 'session', s.body from (
+        select n.body, sum(60 + turnkeep.response_bytes(n.body::text)) over (order by n.session_id) as bytes
+        from (
+          select e.session_id, jsonb_build_object('id', e.session_id, 'threads', array(
+            select t.thread_id from public.archived_threads t
+            where t.company_id = p_company_id and t.platform = p_platform and t.session_id = e.session_id limit 50)) as body
+          from public.erased_sessions e
+          where e.company_id = p_company_id and e.platform = p_platform and e.job_id = p_job_id and e.cleared_at is null
+          order by e.session_id limit p_limit
+        ) n
+      ) s
+      where s.bytes <= 900000;
   end if;
 end $$;
 

@@ -318,6 +318,24 @@ onBothEngines('retention', (engine) => {
     expect(await rows(tenant, 'select 1 from chat_sessions')).toEqual([])
   })
 
+  test('of hundreds of conversations with as many threads as are looked at removes all', async () => {
+    const tenant = company()
+    await rows(
+      tenant,
+      `insert into chat_sessions (id, company_id, platform, user_id, deleted_at)
+       select gen_random_uuid(), '${tenant.companyId}', 'web', 'u1', now() - interval '31 days' from generate_series(1, 500)`,
+    )
+    await rows(
+      tenant,
+      `insert into archived_threads (company_id, platform, session_id, thread_id, newest_answer_id, newest_answer_at)
+       select '${tenant.companyId}', 'web', s.id, gen_random_uuid(), gen_random_uuid(), now()
+       from chat_sessions s cross join generate_series(1, 50) where s.company_id = '${tenant.companyId}'`,
+    )
+    expect(await run(tenant)).toMatchObject({ sessions: 500, isFinished: true })
+    expect(await rows(tenant, 'select 1 from chat_sessions')).toEqual([])
+    expect(await rows(tenant, 'select 1 from archived_threads')).toEqual([])
+  })
+
   test('twice at once removes everything once', async () => {
     const tenant = company()
     for (let sessions = 0; sessions < 5; sessions += 1) await saved(tenant, 4, 50)
