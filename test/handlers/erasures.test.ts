@@ -282,6 +282,11 @@ inBothPhases('an erasure', (phase) => {
     for (const table of tables) await turnkeep.rows(`drop table public.backup_${table}`)
     for (const table of ['user_jobs', 'erasures', 'erased_sessions'])
       await turnkeep.rows(`delete from ${table}`)
+    // All users are looked through, whatever they are called.
+    await turnkeep.rows(
+      `insert into chat_sessions (id, company_id, platform, user_id)
+       select gen_random_uuid(), 'acme', 'web', rpad(n::text, 200, '가') from generate_series(1, 1800) n`,
+    )
     expect(await turnkeep.rows(`select 1 from chat_messages where content = 'what was erased'`)).toHaveLength(
       1,
     )
