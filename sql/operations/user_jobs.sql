@@ -178,7 +178,7 @@ begin
   set progress = j.progress || p_progress, updated_at = clock_timestamp(), state = coalesce(p_state, j.state),
     completed_at = case when p_state = 'done' then clock_timestamp() else j.completed_at end
   where j.company_id = p_company_id and j.platform = p_platform and j.id = p_id and j.attempt = p_attempt and j.state = 'running'
-    and not (p_state = 'done' and j.kind = 'erasure' and exists (
+    and (p_state is distinct from 'done' or j.kind <> 'erasure' or not exists (
       select 1 from public.erasures e
       where e.company_id = p_company_id and e.platform = p_platform and e.user_id = j.user_id
         and e.cutoff > (j.progress ->> 'cutoff')::timestamptz

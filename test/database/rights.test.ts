@@ -76,8 +76,8 @@ onBothEngines('the rights of users', (engine) => {
       const [row] = await call<{ job: string }>('start_user_job', { uuid: id })
       return row && JSON.parse(row.job)
     }
-    const end = ({ id, attempt }: { id: string; attempt: number }) =>
-      call('note_user_job', { uuid: id }, { integer: attempt }, { jsonb: {} }, { text: 'done' })
+    const end = ({ id, attempt }: { id: string; attempt: number }, state: 'done' | null = 'done') =>
+      call('note_user_job', { uuid: id }, { integer: attempt }, { jsonb: {} }, { text: state })
     await save(record({ user_id: 'twice' }))
     const id = await requestErasure('twice')
     const first = await start(id)
@@ -86,6 +86,7 @@ onBothEngines('the rights of users', (engine) => {
     expect(await requestErasure('twice')).toBe(id)
     // Who works on it knows nothing of what came since, and does not end it.
     expect(await end(first)).toEqual([{ note_user_job: false }])
+    expect(await end(first, null)).toEqual([{ note_user_job: true }])
     const second = await start(id)
     expect(second.cutoff > between.created_at && second.cutoff > first.cutoff).toBe(true)
     expect(await end(second)).toEqual([{ note_user_job: true }])
