@@ -67,7 +67,7 @@ export interface SegmentsWanted {
 }
 
 /** As many as Postgres gives at once (sql/operations/archived.sql). */
-const SEGMENTS_IN_CALL = 200
+export const SEGMENTS_IN_CALL = 200
 const MAX_SEQUENCE = 2_147_483_647
 
 /** Segments of a session in the order in which a reader comes to them. */

@@ -1,7 +1,7 @@
 /** Messages of a session in order, wherever they stand by now: in their table, with their turns, in the archive. */
-import { type Copy, newestOf, readCopies, segmentsOf } from '../ageing/copies.ts'
+import { type Copy, newestOf, readCopies, SEGMENTS_IN_CALL, segmentsOf } from '../ageing/copies.ts'
 import { messageOf } from '../ageing/segments.ts'
-import { type Caller, CodedError, type MessageListQuery } from '../protocol.ts'
+import { type Caller, CodedError, type MessageListQuery, type Tenant } from '../protocol.ts'
 import type { Bucket } from '../services/bucket.ts'
 import type { Database } from '../services/database.ts'
 import type { ArchivedSegment, StoredMessage } from '../services/hot-store.ts'
@@ -19,8 +19,16 @@ export interface ReadMessage {
  */
 const MAX_SEGMENTS_READ = 20
 
-/** For the messages of one call: the Data API's response holds 1 MiB, and the segments of the session are in it, too. */
-const CALL_BYTES = 850_000
+/** The Data API's response holds 1 MiB. */
+const RESPONSE_BYTES = 1_000_000
+/** Of a segment in it, as base64, without the names of its tenant, which stand in its object's key. */
+const SEGMENT_BYTES = 600
+
+/** For the messages of one call: as many segments of the session as one gives may be in its response, too. */
+function bytesFor({ companyId, platform }: Tenant): number {
+  const names = encodeURIComponent(companyId).length + encodeURIComponent(platform).length
+  return RESPONSE_BYTES - SEGMENTS_IN_CALL * (SEGMENT_BYTES + Math.ceil((names * 4) / 3))
+}
 
 interface Services {
   database: Database
@@ -69,7 +77,7 @@ async function readRows(
       { integer: after.sequence },
       { uuid: after.id },
       { integer: query.limit + 1 },
-      { integer: CALL_BYTES },
+      { integer: bytesFor(caller) },
     ],
   )
   if (found.length === 0) throw new CodedError('not_found', 'There is no such session.')

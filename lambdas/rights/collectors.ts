@@ -47,11 +47,9 @@ interface Conversation {
 /** Sessions by their ids, each followed by its messages, wherever those lie. */
 const conversations: Collector = async (services, subject, after) => {
   const { session, within } = (after ?? { session: FIRST }) as Conversation
-  const [row] = await services.database.callFor<SessionRow>(subject.tenant, 'export_sessions', [
-    { jsonb: subject.ids },
-    { uuid: session },
-    { integer: 1 },
-  ])
+  let row = await nextSession(services, subject, session)
+  // One that was saved since may stand before the one that is being exported, which would begin anew after it.
+  while (within && row && row.id < within.session) row = await nextSession(services, subject, row.id)
   if (row === undefined) return { lines: [], after: undefined }
   const isBegun = row.id === within?.session
   // What stands in the hot store alone comes to Postgres before Postgres is asked.
@@ -74,6 +72,19 @@ const conversations: Collector = async (services, subject, after) => {
         ? { session: row.id }
         : { session, within: { session: row.id, sequence: page.nextAfter } },
   }
+}
+
+async function nextSession(
+  { database }: CollectServices,
+  { tenant, ids }: Subject,
+  after: string,
+): Promise<SessionRow | undefined> {
+  const [row] = await database.callFor<SessionRow>(tenant, 'export_sessions', [
+    { jsonb: ids },
+    { uuid: after },
+    { integer: 1 },
+  ])
+  return row
 }
 
 function messageLines(message: Message): ExportLine[] {

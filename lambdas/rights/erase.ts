@@ -144,13 +144,23 @@ export async function eraseUser(services: JobServices, run: Run): Promise<Outcom
     if (error instanceof OutOfTime) return 'more'
     throw error
   }
-  const [row] = await services.database.callFor<{ note_user_job: boolean }>(job.tenant, 'note_user_job', [
-    { uuid: job.id },
-    { integer: job.attempt },
+  if (await note(services.database, job, 'done')) return 'done'
+  // It is not done where it was asked for once more: then it is still this one's.
+  return (await note(services.database, job, null)) ? 'more' : 'lost'
+}
+
+async function note(
+  database: JobServices['database'],
+  { tenant, id, attempt }: Run['job'],
+  state: 'done' | null,
+): Promise<boolean> {
+  const [row] = await database.callFor<{ note_user_job: boolean }>(tenant, 'note_user_job', [
+    { uuid: id },
+    { integer: attempt },
     { jsonb: {} },
-    { text: 'done' },
+    { text: state },
   ])
-  return row?.note_user_job ? 'done' : 'lost'
+  return row?.note_user_job ?? false
 }
 
 async function noteErased(

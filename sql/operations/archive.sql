@@ -174,7 +174,7 @@ end $$;
 
 -- What spans hold, [{session_id, due, from_sequence, from_id, to_sequence, to_id}, …]. Ends after p_bytes; it may have 90,000 more.
 -- Rows by kind, with the number of their span, from 1:
---   lines    messages, each as JSON and a line feed, with how many they are, the positions of the first and the last, between
+--   lines    messages, each as JSON and a line feed, what was deleted without its text, with how many they are, the positions of the first and the last, between
 --            which nothing else is to leave, and a hash of their ids and of the versions of their rows (updated_at), or
 --   large    one without its content, which is the object that content_key names, or
 --   unfit    {message_id, why}: it stays, since it is not what the archive can hold;
@@ -201,7 +201,7 @@ begin
     with made as materialized (
       select s.span, m.id, m.sequence_number, m.content_key is not null as is_large,
         case when jsonb_typeof(m.sources) <> 'array' then 'sources' when jsonb_typeof(m.metadata) <> 'object' then 'metadata' end as why,
-        turnkeep.message_line(m, false) as line, turnkeep.version_of(m.id, m.updated_at) as version
+        turnkeep.message_line(m, m.is_deleted) as line, turnkeep.version_of(m.id, m.updated_at) as version
       from rows from (
         jsonb_to_recordset(p_spans) as (session_id uuid, due jsonb, from_sequence integer, from_id uuid, to_sequence integer, to_id uuid)
       ) with ordinality s (session_id, due, from_sequence, from_id, to_sequence, to_id, span)
@@ -210,6 +210,7 @@ begin
         where m.company_id = p_company_id and m.platform = p_platform and m.session_id = s.session_id
           and (m.sequence_number, m.id) > (s.from_sequence, s.from_id) and (m.sequence_number, m.id) <= (s.to_sequence, s.to_id)
           and m.id <> all (v_held) and turnkeep.is_due(m.created_at, m.sequence_number, s.due)
+          and not (m.is_deleted and m.content_key is not null) -- It stays until it is purged, and its text with it.
         order by m.sequence_number, m.id
       ) m
     ), sized as (
@@ -365,6 +366,7 @@ begin
       where m.company_id = p_company_id and m.platform = p_platform and m.session_id = g.session_id
         and (m.sequence_number, m.id) between (g.first_sequence, g.first_id) and (g.last_sequence, g.last_id)
         and m.id <> all (v_held) and turnkeep.is_due(m.created_at, m.sequence_number, g.due)
+        and not (m.is_deleted and m.content_key is not null)
       for update skip locked
     ) m
     group by g.id, g.tid, g.messages, g.versions having count(*) = g.messages and bit_xor(m.version) = g.versions
@@ -445,7 +447,7 @@ begin
 end $$;
 
 -- After a tenant's run: marks sessions whose time is over, p_limit at most, and tells how old the oldest message is that is
--- left (null: there is none), and after how many seconds the next one can become due: the oldest, or one that is
+-- left and may leave (null: there is none), and after how many seconds the next one can become due: the oldest, or one that is
 -- written right now.
 create or replace function turnkeep.settle_archive(p_company_id text, p_platform text, p_after_days integer, p_limit integer)
 returns table (expired integer, oldest_seconds double precision, due_seconds double precision)
@@ -464,7 +466,7 @@ begin
   get diagnostics expired = row_count;
   v_days := coalesce((turnkeep.settings_of(p_company_id, p_platform) ->> 'archiveAfterDays')::integer, p_after_days);
   select extract(epoch from now() - min(m.created_at)) into oldest_seconds from public.chat_messages m
-  where m.company_id = p_company_id and m.platform = p_platform;
+  where m.company_id = p_company_id and m.platform = p_platform and not (m.is_deleted and m.content_key is not null);
   due_seconds := greatest(v_days * 86400 - greatest(coalesce(oldest_seconds, 0), 0), 0);
   return next;
 end $$;

@@ -177,13 +177,20 @@ begin
       order by a.session_id, a.id limit p_limit;
   end if;
   if not found then
+    -- With their threads hundreds may be more than a response holds, which is 1 MiB.
     return query
-      select 'session', jsonb_build_object('id', e.session_id, 'threads', array(
-        select t.thread_id from public.archived_threads t
-        where t.company_id = p_company_id and t.platform = p_platform and t.session_id = e.session_id limit 50))
-      from public.erased_sessions e
-      where e.company_id = p_company_id and e.platform = p_platform and e.job_id = p_job_id and e.cleared_at is null
-      order by e.session_id limit p_limit;
+      select 'session', s.body from (
+        select n.body, sum(60 + turnkeep.response_bytes(n.body::text)) over (order by n.session_id) as bytes
+        from (
+          select e.session_id, jsonb_build_object('id', e.session_id, 'threads', array(
+            select t.thread_id from public.archived_threads t
+            where t.company_id = p_company_id and t.platform = p_platform and t.session_id = e.session_id limit 50)) as body
+          from public.erased_sessions e
+          where e.company_id = p_company_id and e.platform = p_platform and e.job_id = p_job_id and e.cleared_at is null
+          order by e.session_id limit p_limit
+        ) n
+      ) s
+      where s.bytes <= 900000;
   end if;
 end $$;
 
@@ -313,11 +320,12 @@ language plpgsql as $$
 declare
   v_kept uuid[] := turnkeep.texts_of(p_kept)::uuid[];
   v_gone uuid[] := turnkeep.texts_of(p_gone)::uuid[];
+  v_written_at timestamptz;
   v_messages bigint;
   v_segments integer;
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
-  perform 1 from public.archive_objects o
+  select o.created_at into v_written_at from public.archive_objects o
   where o.company_id = p_company_id and o.platform = p_platform and o.key = p_key and o.state = 'complete' for update;
   if not found then
     return false;
@@ -352,7 +360,8 @@ begin
       raise exception using errcode = '40001', message = 'the segments have changed';
     end if;
     update public.archive_objects o
-    set state = 'complete', upload_id = null, completed_at = now(), segments = v_segments, bytes = (p_new ->> 'bytes')::bigint,
+    -- It is as old as what it takes the place of: its time ends with that of the first one.
+    set state = 'complete', upload_id = null, created_at = v_written_at, completed_at = now(), segments = v_segments, bytes = (p_new ->> 'bytes')::bigint,
       sha256 = p_new ->> 'sha256', messages = (
         select sum(c.messages) from public.archive_segments c
         where c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_new ->> 'key'

@@ -8,19 +8,19 @@ language sql stable as $$
 $$;
 
 -- A saved message as one line of JSON, in lists and in the archive: as to_json writes it, without what is null, without a text
--- that lies in an object, and without any text if so told.
+-- that lies in an object, and if so told, since it was deleted, without whatever anybody has written.
 create or replace function turnkeep.message_line(m public.chat_messages, p_without_text boolean) returns text
 language sql stable as $$
   select concat('{"id":"', m.id, '","company_id":', to_json(m.company_id), ',"platform":', to_json(m.platform),
     ',"session_id":"', m.session_id, '","thread_id":', to_json(m.thread_id), ',"role":"', m.role, '"',
     case when p_without_text then ',"content":""' when m.content_key is null then ',"content":' || to_json(m.content)::text else ',"content_key":' || to_json(m.content_key)::text end,
     ',"token_count":' || m.token_count, ',"response_time_ms":' || m.response_time_ms, ',"model":' || to_json(m.model)::text,
-    ',"status":"', m.status, '","sources":', m.sources, ',"metadata":', m.metadata,
+    ',"status":"', m.status, '","sources":', case when p_without_text then '[]' else m.sources end, ',"metadata":', case when p_without_text then '{}' else m.metadata end,
     ',"langsmith_trace_id":' || to_json(m.langsmith_trace_id)::text, ',"parent_message_id":"' || m.parent_message_id || '"',
     ',"sequence_number":', m.sequence_number, ',"is_deleted":', case when m.is_deleted then 'true' else 'false' end, ',"deleted_at":' || to_json(m.deleted_at)::text,
     ',"created_at":', to_json(m.created_at), ',"updated_at":', to_json(m.updated_at), ',"saved_at":', to_json(m.saved_at),
     ',"inquiry_category":' || to_json(m.inquiry_category)::text, ',"satisfaction_score":' || m.satisfaction_score,
-    ',"feedback_comment":' || to_json(m.feedback_comment)::text, ',"resolution_status":' || to_json(m.resolution_status)::text,
+    case when not p_without_text then ',"feedback_comment":' || to_json(m.feedback_comment)::text end, ',"resolution_status":' || to_json(m.resolution_status)::text,
     ',"priority":' || to_json(m.priority)::text, ',"follow_up_needed":' || to_json(m.follow_up_needed)::text,
     ',"business_impact":' || to_json(m.business_impact)::text, '}')
 $$;

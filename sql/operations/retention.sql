@@ -214,15 +214,23 @@ begin
     response_ms = daily.response_ms + excluded.response_ms, responses = daily.responses + excluded.responses;
   get diagnostics v_rows = row_count;
   v_all := v_all + v_rows;
-  update public.idempotency_keys k set user_id = u.pseudonym
-  from jsonb_to_recordset(p_users) as u (user_id text, pseudonym text)
-  where k.company_id = p_company_id and k.platform = p_platform and k.user_id = u.user_id and (k.user_id, k.key) in (
-    select o.user_id, o.key from public.idempotency_keys o
-    where o.company_id = p_company_id and o.platform = p_platform and o.created_at < v_before
-      and o.user_id in (select n.user_id from jsonb_to_recordset(p_users) as n (user_id text))
-    limit p_limit
-  );
-  get diagnostics v_rows = row_count;
+  -- Who came back may have used a key once more that stands under the hash. There nobody asks for it: either will do.
+  with moved as (
+    delete from public.idempotency_keys k
+    where k.company_id = p_company_id and k.platform = p_platform and (k.user_id, k.key) in (
+      select o.user_id, o.key from public.idempotency_keys o
+      where o.company_id = p_company_id and o.platform = p_platform and o.created_at < v_before
+        and o.user_id in (select n.user_id from jsonb_to_recordset(p_users) as n (user_id text))
+      limit p_limit
+    )
+    returning k.*
+  ), kept as (
+    insert into public.idempotency_keys (company_id, platform, user_id, key, body_hash, session_id, user_message_id, message_id, created_at)
+    select p_company_id, p_platform, u.pseudonym, m.key, m.body_hash, m.session_id, m.user_message_id, m.message_id, m.created_at
+    from moved m join jsonb_to_recordset(p_users) as u (user_id text, pseudonym text) on u.user_id = m.user_id
+    on conflict do nothing
+  )
+  select count(*) into v_rows from moved;
   v_all := v_all + v_rows;
   update public.user_jobs j set user_id = u.pseudonym
   from jsonb_to_recordset(p_users) as u (user_id text, pseudonym text)

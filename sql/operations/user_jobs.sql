@@ -52,7 +52,8 @@ begin
 end $$;
 
 -- Asks for an erasure and sets the user's tombstone: from here on nothing that was made before comes back. One that is not
--- done is the same one, and so is one that is done if nothing of the user has come since. p_user_ids: the user's id and
+-- done is the same one, which takes with it what has come since; and so is one that is done if nothing of the user has come
+-- since, but perhaps something is on its way. p_user_ids: the user's id and
 -- what stands for it after a year. No row: not for this caller.
 create or replace function turnkeep.request_erasure(p_company_id text, p_platform text, p_caller jsonb, p_user_id text, p_user_ids jsonb, p_id uuid)
 returns table (id uuid)
@@ -60,32 +61,33 @@ language plpgsql as $$
 #variable_conflict use_column
 declare
   v_last public.user_jobs;
+  v_is_same boolean;
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
   if not turnkeep.may_act_on_user(p_caller, p_user_id) then
     return;
   end if;
   perform turnkeep.lock_erasures(p_company_id, p_platform, false);
+  -- Locked: it does not end (note_user_job) before the cutoff below is known.
   select * into v_last from public.user_jobs j
   where j.company_id = p_company_id and j.platform = p_platform and j.user_id = p_user_id and j.kind = 'erasure'
-  order by j.created_at desc, j.id desc limit 1;
-  if v_last.state in ('queued', 'running') or (v_last.state = 'done' and not turnkeep.has_data(p_company_id, p_platform, p_user_ids)) then
-    return query select v_last.id;
-    return;
-  end if;
-  perform turnkeep.audit(p_company_id, p_platform, p_caller, 'user.erased', p_user_id);
-  insert into public.tenants (company_id, platform) values (p_company_id, p_platform) on conflict do nothing;
-  if v_last.state = 'failed' then -- It goes on where it was, and takes with it what has come since.
-    update public.user_jobs j set state = 'queued', updated_at = clock_timestamp()
-    where j.company_id = p_company_id and j.platform = p_platform and j.id = v_last.id;
-  else
+  order by j.created_at desc, j.id desc limit 1 for update;
+  v_is_same := v_last.id is not null and (v_last.state <> 'done' or not turnkeep.has_data(p_company_id, p_platform, p_user_ids));
+  if not v_is_same then
+    insert into public.tenants (company_id, platform) values (p_company_id, p_platform) on conflict do nothing;
     insert into public.user_jobs (company_id, platform, id, kind, user_id, state)
     values (p_company_id, p_platform, p_id, 'erasure', p_user_id, 'queued');
+  elsif v_last.state = 'failed' then -- It goes on where it was.
+    update public.user_jobs j set state = 'queued', updated_at = clock_timestamp()
+    where j.company_id = p_company_id and j.platform = p_platform and j.id = v_last.id;
+  end if;
+  if not v_is_same or v_last.state = 'failed' then
+    perform turnkeep.audit(p_company_id, p_platform, p_caller, 'user.erased', p_user_id);
   end if;
   insert into public.erasures as e (company_id, platform, user_id, cutoff, job_id)
-  values (p_company_id, p_platform, p_user_id, clock_timestamp(), coalesce(case when v_last.state = 'failed' then v_last.id end, p_id))
+  values (p_company_id, p_platform, p_user_id, clock_timestamp(), case when v_is_same then v_last.id else p_id end)
   on conflict (company_id, platform, user_id) do update set cutoff = excluded.cutoff, job_id = excluded.job_id;
-  return query select coalesce(case when v_last.state = 'failed' then v_last.id end, p_id);
+  return query select case when v_is_same then v_last.id else p_id end;
 end $$;
 
 -- Whether anything of a user stands in a table, the audit log and the erasures themselves aside. The caller has set the
@@ -152,26 +154,35 @@ begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
   return query
     with started as (
-      update public.user_jobs j set state = 'running', attempt = j.attempt + 1, updated_at = clock_timestamp()
+      update public.user_jobs j set state = 'running', attempt = j.attempt + 1, updated_at = clock_timestamp(),
+        progress = j.progress || coalesce((
+          select jsonb_build_object('cutoff', e.cutoff) from public.erasures e
+          where e.company_id = p_company_id and e.platform = p_platform and e.user_id = j.user_id and j.kind = 'erasure'
+        ), '{}')
       where j.company_id = p_company_id and j.platform = p_platform and j.id = p_id and j.state <> 'done'
       returning j.*
     )
-    select to_jsonb(s) || jsonb_build_object('cutoff', e.cutoff) from started s
-    left join public.erasures e on e.company_id = p_company_id and e.platform = p_platform and e.user_id = s.user_id
-      and s.kind = 'erasure';
+    select to_jsonb(s) || jsonb_build_object('cutoff', s.progress -> 'cutoff') from started s;
 end $$;
 
 -- Writes down how far it is: p_progress replaces its keys, p_state is null while it goes on. False: somebody else has taken
--- it up, or it is gone; nothing was written.
+-- it up, it is gone, or it is an erasure that is not done, since it was asked for once more; nothing was written.
 create or replace function turnkeep.note_user_job(p_company_id text, p_platform text, p_id uuid, p_attempt integer, p_progress jsonb, p_state text)
 returns boolean
 language plpgsql as $$
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
+  -- Who asks once more at this moment is waited for, and what it has written is seen.
+  perform 1 from public.user_jobs j where j.company_id = p_company_id and j.platform = p_platform and j.id = p_id for update;
   update public.user_jobs j
   set progress = j.progress || p_progress, updated_at = clock_timestamp(), state = coalesce(p_state, j.state),
     completed_at = case when p_state = 'done' then clock_timestamp() else j.completed_at end
-  where j.company_id = p_company_id and j.platform = p_platform and j.id = p_id and j.attempt = p_attempt and j.state = 'running';
+  where j.company_id = p_company_id and j.platform = p_platform and j.id = p_id and j.attempt = p_attempt and j.state = 'running'
+    and (p_state is distinct from 'done' or j.kind <> 'erasure' or not exists (
+      select 1 from public.erasures e
+      where e.company_id = p_company_id and e.platform = p_platform and e.user_id = j.user_id
+        and e.cutoff > (j.progress ->> 'cutoff')::timestamptz
+    ));
   return found;
 end $$;
 

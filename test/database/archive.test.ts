@@ -234,7 +234,7 @@ onBothEngines('the archiver', (engine) => {
     expect(await left()).toEqual([])
   })
 
-  test('branches, threads and deleted messages are copied as they are', async () => {
+  test('branches and threads are copied as they are, and deleted messages without their texts', async () => {
     const talk = old(4)
     const other = siblingOf(talk[1] as MessageRecord, 'another answer')
     const elsewhere = old(2, { session_id: talk[0]?.session_id as string, thread_id: '다른 "thread"' })
@@ -243,12 +243,22 @@ onBothEngines('the archiver', (engine) => {
       { jsonb: { user_id: 'u1', role: 'user' } },
       { uuid: talk[3]?.id ?? '' },
     ])
+    await rows(
+      `update chat_messages set metadata = '{"a": "secret"}', feedback_comment = 'secret' where id = '${talk[3]?.id}'`,
+    )
     await rows(`update chat_sessions set last_active_at = last_active_at where company_id = '${company}'`)
     await run()
     expect(await left()).toEqual([])
     const copies = await archive.copies(company)
     expect(idsOf(copies)).toEqual(idsOf([...talk, other, ...elsewhere]))
-    expect(copies.find(({ id }) => id === talk[3]?.id)).toMatchObject({ is_deleted: true })
+    expect(copies.find(({ id }) => id === talk[3]?.id)).toMatchObject({
+      is_deleted: true,
+      content: '',
+      metadata: {},
+      sources: [],
+      feedback_comment: null,
+      parent_message_id: talk[2]?.id,
+    })
     expect(copies.map(({ sequence_number }) => sequence_number)).toEqual([1, 1, 2, 2, 2, 3, 4])
     // A deleted answer is followed by nothing.
     const newest = Object.fromEntries(
@@ -256,6 +266,13 @@ onBothEngines('the archiver', (engine) => {
     )
     expect(Object.keys(newest)).toHaveLength(2)
     expect([talk[1]?.id, other.id]).toContain(newest.main)
+  })
+
+  test('of a user whose id has given way to a hash the copy has the same one', async () => {
+    const user = pseudonymOf(PSEUDONYM_KEY, tenant(), 'long ago')
+    await archive.save(old(2, { user_id: user }))
+    await run()
+    expect((await archive.copies(company)).map((copy) => copy.user)).toEqual([user, user])
   })
 
   test('a text that stands in an object is in its copy, whole', async () => {

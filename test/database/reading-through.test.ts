@@ -12,6 +12,7 @@ import {
   type MessageServices,
 } from '../../lambdas/messages/messages.ts'
 import type { Caller, MessageListQuery, MessageRecord, Metric } from '../../lambdas/protocol.ts'
+import { collectors } from '../../lambdas/rights/collectors.ts'
 import { openPostgresHotStore } from '../../lambdas/services/postgres-hot-store.ts'
 import { oldConversation, siblingOf, startTestArchive, type TestArchive } from '../harness/archive.ts'
 import { onBothEngines } from '../harness/database.ts'
@@ -310,6 +311,51 @@ onBothEngines('reading through the archive', (engine) => {
       const { items, nextAfter } = await page(sessionId, { limit: 100, order })
       expect([items.length, nextAfter]).toEqual([40, null])
     }
+  })
+
+  test('long messages are read beside as many segments as there may be, whatever their tenant is called', async () => {
+    company = `${'회사'.repeat(40)} ${randomUUID()}`
+    const sessionId = uuidv7()
+    const recent = old(80, 1, { session_id: sessionId }).map((message) => ({
+      ...message,
+      content: '긴 글'.repeat(1_500),
+    }))
+    await archive.save(recent)
+    const key = `archive/${encodeURIComponent(company)}/web/2026/01/01/${uuidv7()}.jsonl.gz`
+    await sql(`insert into archive_segments (company_id, platform, session_id, id, object_key, byte_offset, byte_length, text_bytes,
+        messages, first_sequence, last_sequence, sha256, state)
+      select '${company}', 'web', '${sessionId}', gen_random_uuid(), '${key}', n * 1000000, 1000000, 1000000, 250, 1000 + n, 1000 + n,
+        repeat('0', 64), 'live' from generate_series(1, 300) n`)
+    const { items } = await page(sessionId, { limit: 79 })
+    expect(items.map(({ messageId }) => messageId)).toEqual(recent.slice(0, 79).map(({ id }) => id))
+  })
+
+  test('an export that is within a conversation goes on there, whatever is saved before it meanwhile', async () => {
+    // Ids that clients made.
+    const [late, begun, last] = ['a', 'b', 'c'].map((first) => `${first}${uuidv7().slice(1)}`)
+    await archive.save([
+      ...old(1_200, 1, { session_id: begun as string }),
+      ...old(2, 1, { session_id: last as string }),
+    ])
+    const [collect] = collectors
+    if (!collect || !late) throw new Error('no collector')
+    const exporting = {
+      ...services,
+      hotStore: openPostgresHotStore(archive.database.app, { leaseSeconds: 60, historyMessages: 5 }),
+    }
+    const kinds: [string, number][] = []
+    for (let after: unknown = null; after !== undefined; ) {
+      const page = await collect(exporting, { tenant: caller(), ids: ['u1'] }, after)
+      kinds.push([String(page.lines[0]?.kind), page.lines.length])
+      if (kinds.length === 1) await archive.save(old(1, 1, { session_id: late }))
+      after = page.after
+    }
+    expect(kinds).toEqual([
+      ['session', 1_001],
+      ['message', 200],
+      ['session', 3],
+      ['undefined', 0],
+    ])
   })
 
   test('what is of another user, or of another tenant, is not found', async () => {

@@ -113,6 +113,32 @@ onBothEngines('retention', (engine) => {
     expect(await rows(tenant, `select 1 from chat_messages where id = '${large.id}'`)).toEqual([])
   })
 
+  test('purges a long text that was deleted shortly before its conversation left', async () => {
+    const tenant = company()
+    const talk = await saved(tenant, 4, 40)
+    const [, deleted] = talk
+    const text = `content/${encodeURIComponent(tenant.companyId)}/web/${deleted?.id}/large`
+    await archive.bucket.put(text, 'large')
+    await rows(
+      tenant,
+      `update chat_messages set content = '', content_key = '${text}', is_deleted = true, deleted_at = now() - interval '12 days',
+         updated_at = now() where id = '${deleted?.id}'`,
+    )
+    expect(await archive.run(tenant.companyId)).toMatchObject({ messages: 3, failed: 0, isFinished: true })
+    const copies = await archive.copies(tenant.companyId)
+    expect(copies.map(({ id }) => id)).not.toContain(deleted?.id)
+    expect(await rows(tenant, 'select id from chat_messages')).toEqual([{ id: deleted?.id }])
+    // What is left is nothing to be awake for.
+    const again = await archive.run(tenant.companyId)
+    expect(again).toMatchObject({ messages: 0, bytes: 0 })
+    expect(again.dueInSeconds).toBeGreaterThan(0)
+    await rows(tenant, `update chat_messages set deleted_at = now() - interval '31 days'`)
+    expect(await run(tenant)).toMatchObject({ messages: 1 })
+    expect(await rows(tenant, 'select id from chat_messages')).toEqual([])
+    expect(await archive.bucket.get(text)).toBeUndefined()
+    expect(await archive.copies(tenant.companyId)).toEqual(copies)
+  })
+
   test('removes what a tenant keeps no longer, from Postgres and from the archive', async () => {
     const tenant = company()
     const [unused] = await saved(tenant, 4, 120)
@@ -136,6 +162,24 @@ onBothEngines('retention', (engine) => {
     expect(await archive.segments(tenant.companyId)).toEqual([])
     for await (const keys of archive.bucket.list(`archive/${encodeURIComponent(tenant.companyId)}`))
       expect(keys).toEqual([])
+  })
+
+  test('knows how old an object is that was written again since', async () => {
+    const tenant = company()
+    const [purged] = await saved(tenant, 2, 80)
+    const [active] = await saved(tenant, 2, 80)
+    await archive.run(tenant.companyId)
+    await rows(tenant, `update archive_objects set created_at = now() - interval '91 days'`)
+    await aged(tenant, active?.session_id, 0)
+    await rows(
+      tenant,
+      `update chat_sessions set deleted_at = now() - interval '31 days' where id = '${purged?.session_id}'`,
+    )
+    await run(tenant)
+    expect(await archive.copies(tenant.companyId)).toHaveLength(2)
+    await keep(tenant, 90)
+    expect(await run(tenant)).toMatchObject({ archiveObjects: 1, messages: 2 })
+    expect(await archive.segments(tenant.companyId)).toEqual([])
   })
 
   test('passes over an object of which others cannot be read any more, counts it, and does the rest', async () => {
@@ -208,6 +252,26 @@ onBothEngines('retention', (engine) => {
     expect(await due(tenant)).toMatchObject({ usersToHide: 0 })
   })
 
+  test('hides a user whose key stands under the hash already', async () => {
+    const tenant = company()
+    const pseudonym = pseudonymOf(PSEUDONYM_KEY, tenant, 'back')
+    const keys = { [pseudonym]: '800 days', back: '400 days', here: '1 day' }
+    for (const [userId, age] of Object.entries(keys))
+      await rows(
+        tenant,
+        `insert into idempotency_keys (company_id, platform, user_id, key, body_hash, session_id, user_message_id, message_id, created_at)
+         values ('${tenant.companyId}', 'web', '${userId}', 'one', 'hash of ${age}', '${uuidv7()}', '${uuidv7()}', '${uuidv7()}', now() - interval '${age}')`,
+      )
+    expect(await run(tenant)).toMatchObject({ isFinished: true })
+    expect(await rows(tenant, 'select user_id, body_hash from idempotency_keys order by created_at')).toEqual(
+      [
+        { user_id: pseudonym, body_hash: 'hash of 800 days' },
+        { user_id: 'here', body_hash: 'hash of 1 day' },
+      ],
+    )
+    expect(await run(tenant)).toMatchObject({ hidden: 0, isFinished: true })
+  })
+
   test('removes lines of the audit log that are older than a year, and no others', async () => {
     const tenant = company()
     for (const days of [1, 364, 366, 900])
@@ -252,6 +316,24 @@ onBothEngines('retention', (engine) => {
     expect(await run(tenant)).toMatchObject({ isFinished: true })
     expect(await rows(tenant, 'select 1 from chat_messages')).toEqual([])
     expect(await rows(tenant, 'select 1 from chat_sessions')).toEqual([])
+  })
+
+  test('of hundreds of conversations with as many threads as are looked at removes all', async () => {
+    const tenant = company()
+    await rows(
+      tenant,
+      `insert into chat_sessions (id, company_id, platform, user_id, deleted_at)
+       select gen_random_uuid(), '${tenant.companyId}', 'web', 'u1', now() - interval '31 days' from generate_series(1, 500)`,
+    )
+    await rows(
+      tenant,
+      `insert into archived_threads (company_id, platform, session_id, thread_id, newest_answer_id, newest_answer_at)
+       select '${tenant.companyId}', 'web', s.id, gen_random_uuid(), gen_random_uuid(), now()
+       from chat_sessions s cross join generate_series(1, 50) where s.company_id = '${tenant.companyId}'`,
+    )
+    expect(await run(tenant)).toMatchObject({ sessions: 500, isFinished: true })
+    expect(await rows(tenant, 'select 1 from chat_sessions')).toEqual([])
+    expect(await rows(tenant, 'select 1 from archived_threads')).toEqual([])
   })
 
   test('twice at once removes everything once', async () => {

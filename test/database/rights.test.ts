@@ -71,6 +71,39 @@ onBothEngines('the rights of users', (engine) => {
     expect(await stored(before)).toBe(0)
   })
 
+  test('asked for again it takes what was made since, also while it is under way', async () => {
+    const start = async (id: string) => {
+      const [row] = await call<{ job: string }>('start_user_job', { uuid: id })
+      return row && JSON.parse(row.job)
+    }
+    const end = ({ id, attempt }: { id: string; attempt: number }, state: 'done' | null = 'done') =>
+      call('note_user_job', { uuid: id }, { integer: attempt }, { jsonb: {} }, { text: state })
+    await save(record({ user_id: 'twice' }))
+    const id = await requestErasure('twice')
+    const first = await start(id)
+    const between = record({ user_id: 'twice', created_at: new Date().toISOString() })
+    await save(between)
+    expect(await requestErasure('twice')).toBe(id)
+    // Who works on it knows nothing of what came since, and does not end it.
+    expect(await end(first)).toEqual([{ note_user_job: false }])
+    expect(await end(first, null)).toEqual([{ note_user_job: true }])
+    const second = await start(id)
+    expect(second.cutoff > between.created_at && second.cutoff > first.cutoff).toBe(true)
+    expect(await end(second)).toEqual([{ note_user_job: true }])
+    expect(await start(id)).toBeUndefined()
+  })
+
+  test('asked for again when nothing is there it drops what is on its way', async () => {
+    const id = await requestErasure('on the way')
+    const [row] = await call<{ job: string }>('start_user_job', { uuid: id })
+    const { attempt } = JSON.parse(row?.job ?? '{}')
+    await call('note_user_job', { uuid: id }, { integer: attempt }, { jsonb: {} }, { text: 'done' })
+    const queued = record({ user_id: 'on the way', created_at: new Date().toISOString() })
+    expect(await requestErasure('on the way')).toBe(id)
+    expect(await save(queued)).toMatchObject([{ id: queued.id }])
+    expect(await stored(queued)).toBe(0)
+  })
+
   test('nothing comes into a session that was erased, whatever clock it was made by', async () => {
     const first = record({ user_id: 'skewed' })
     await save(first)

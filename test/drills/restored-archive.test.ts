@@ -92,11 +92,12 @@ async function killedRestore(ms: number): Promise<void> {
   await ended
 }
 
-/** Every column of every message, as Postgres writes it. */
+const NO_TEXT = '{"content": "", "metadata": {}, "sources": [], "feedback_comment": null}'
+/** Every column of every message, as Postgres writes it; of what was deleted not what anybody has written, which the archive never has. */
 const rows = async (where = 'true'): Promise<string[]> =>
   (
     await turnkeep.rows<{ line: string }>(
-      `select to_jsonb(m)::text as line from chat_messages m where ${where} order by session_id, sequence_number, id`,
+      `select (to_jsonb(m) || case when m.is_deleted then '${NO_TEXT}' else '{}' end::jsonb)::text as line from chat_messages m where ${where} order by session_id, sequence_number, id`,
     )
   ).map(({ line }) => line)
 

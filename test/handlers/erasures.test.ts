@@ -4,6 +4,7 @@ import {
   DeleteObjectCommand,
   GetObjectCommand,
   PutObjectCommand,
+  paginateListObjectsV2,
   type S3Client,
 } from '@aws-sdk/client-s3'
 import { SendMessageCommand, SQSClient } from '@aws-sdk/client-sqs'
@@ -69,6 +70,20 @@ inBothPhases('an erasure', (phase) => {
   }
 
   const found = async (marker: string) => (await tracesOf(turnkeep, s3, marker)).sort()
+
+  /** The hashes that objects name, by their keys. */
+  async function usersOf(Prefix: string): Promise<[string, string][]> {
+    const users: [string, string][] = []
+    for await (const { Contents = [] } of paginateListObjectsV2(
+      { client: s3 },
+      { Bucket: 'content', Prefix },
+    ))
+      for (const { Key = '' } of Contents) {
+        const { Body } = await s3.send(new GetObjectCommand({ Bucket: 'content', Key }))
+        users.push([Key, JSON.parse((await Body?.transformToString()) ?? '').user])
+      }
+    return users
+  }
 
   const asked = async (userId: string, chat: Record<string, unknown>): Promise<string> => {
     const { session, terminal } = await turnkeep.as({ userId }).ask(chat)
@@ -244,7 +259,7 @@ inBothPhases('an erasure', (phase) => {
     expect(log.items).toMatchObject([{ action: 'user.erased', actorId: 'admin', userId: 'whom' }])
   })
 
-  test('is made again in a database that was restored from before it', async () => {
+  test('is made again in a database that was restored from before it', { timeout: 60_000 }, async () => {
     const userId = 'restored'
     const user = turnkeep.as({ userId })
     await asked(userId, { message: 'what was erased' })
@@ -255,21 +270,37 @@ inBothPhases('an erasure', (phase) => {
     const first = await erased(user, userId)
     const back = await asked(userId, { message: 'I am back' })
     await turnkeep.drained()
+    const tombstones = () => usersOf('erasures/')
+    const before = await tombstones()
+    expect(before.length).toBeGreaterThan(1)
+    const jobs = await turnkeep.rows<{ id: string }>(
+      `select id from user_jobs where kind = 'erasure' and state = 'done'`,
+    )
     // The backup knows of no erasure.
     for (const table of tables)
       await turnkeep.rows(`insert into ${table} select * from public.backup_${table} on conflict do nothing`)
     for (const table of tables) await turnkeep.rows(`drop table public.backup_${table}`)
     for (const table of ['user_jobs', 'erasures', 'erased_sessions'])
       await turnkeep.rows(`delete from ${table}`)
+    // All users are looked through, whatever they are called.
+    await turnkeep.rows(
+      `insert into chat_sessions (id, company_id, platform, user_id)
+       select gen_random_uuid(), 'acme', 'web', rpad(n::text, 200, '가') from generate_series(1, 1800) n`,
+    )
     expect(await turnkeep.rows(`select 1 from chat_messages where content = 'what was erased'`)).toHaveLength(
       1,
     )
 
     await s3.send(new DeleteObjectCommand({ Bucket: 'content', Key: 'archive/next-run.json' }))
     await invoke('archive')
+    await turnkeep.rows(`delete from chat_sessions where user_id like '%가'`)
     expect(await erasureEnded(user, first.erasureId)).toMatchObject({ status: 'done' })
     expect(await turnkeep.rows(`select 1 from chat_messages where content = 'what was erased'`)).toEqual([])
     expect((await user.messages(back)).map(({ content }) => content)).toContain('I am back')
+    // All of them were made again, also those of whose users nothing but a hash is known, which stands as it stood.
+    const admin = turnkeep.as({ userId: 'admin', role: 'admin' })
+    for (const { id } of jobs) expect(await erasureEnded(admin, id)).toMatchObject({ status: 'done' })
+    expect(await tombstones()).toEqual(before)
   })
 
   test('goes on where its function was killed', async () => {
