@@ -419,7 +419,7 @@ begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
   return query
     update public.archive_objects o set state = 'dropped'
-    where o.company_id = p_company_id and o.platform = p_platform and o.key in (
+    where o.company_id = p_company_id and o.platform = p_platform and o.key = any (array(
       select d.key from public.archive_objects d
       where d.company_id = p_company_id and d.platform = p_platform and d.created_at < now() - interval '1 hour'
         and not exists (
@@ -427,7 +427,7 @@ begin
           where c.company_id = p_company_id and c.platform = p_platform and c.object_key = d.key and c.state = 'live'
         )
       order by d.key limit p_limit for update skip locked
-    )
+    ))
     returning o.key, o.upload_id;
 end $$;
 
@@ -458,11 +458,11 @@ declare
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
   update public.chat_sessions s set is_active = false
-  where s.company_id = p_company_id and s.platform = p_platform and s.id in (
+  where s.company_id = p_company_id and s.platform = p_platform and s.id = any (array(
     select e.id from public.chat_sessions e
     where e.company_id = p_company_id and e.platform = p_platform and e.is_active and e.expires_at < now()
     order by e.expires_at limit p_limit for update skip locked
-  );
+  ));
   get diagnostics expired = row_count;
   v_days := coalesce((turnkeep.settings_of(p_company_id, p_platform) ->> 'archiveAfterDays')::integer, p_after_days);
   select extract(epoch from now() - min(m.created_at)) into oldest_seconds from public.chat_messages m

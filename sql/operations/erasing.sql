@@ -44,26 +44,30 @@ end $$;
 
 -- Marks sessions of a user that were there at the cutoff, p_limit at most: no turn is opened in one any more, and nobody
 -- reads it. Returns them.
+-- Here and wherever some of many rows are chosen, they are chosen once, into an array: as a subquery of "in" they were chosen
+-- anew for each row of the table, where Postgres took it for a small one.
 create or replace function turnkeep.mark_erased_sessions(p_company_id text, p_platform text, p_job_id uuid, p_user_ids jsonb, p_cutoff timestamptz, p_limit integer)
 returns table (session_id uuid)
 language plpgsql as $$
 #variable_conflict use_column
+declare
+  v_user_ids text[] := turnkeep.texts_of(p_user_ids);
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
   return query
     with marked as (
       update public.chat_sessions s
       set deleted_at = coalesce(s.deleted_at, now()), ended_at = coalesce(s.ended_at, now()), is_active = false
-      where s.company_id = p_company_id and s.platform = p_platform and s.id in (
+      where s.company_id = p_company_id and s.platform = p_platform and s.id = any (array(
         select c.id from public.chat_sessions c
-        where c.company_id = p_company_id and c.platform = p_platform and c.user_id = any (turnkeep.texts_of(p_user_ids))
+        where c.company_id = p_company_id and c.platform = p_platform and c.user_id = any (v_user_ids)
           and c.created_at <= p_cutoff
           and not exists (
             select 1 from public.erased_sessions e
             where e.company_id = p_company_id and e.platform = p_platform and e.session_id = c.id and e.job_id = p_job_id
           )
         order by c.id limit p_limit for update
-      )
+      ))
       returning s.id
     )
     insert into public.erased_sessions as e (company_id, platform, session_id, job_id)
@@ -202,26 +206,27 @@ language plpgsql as $$
 declare
   v_keys integer;
   v_days integer;
+  v_user_ids text[] := turnkeep.texts_of(p_user_ids);
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
   delete from public.idempotency_keys k
-  where k.company_id = p_company_id and k.platform = p_platform and (k.user_id, k.key) in (
-    select d.user_id, d.key from public.idempotency_keys d
-    where d.company_id = p_company_id and d.platform = p_platform and d.user_id = any (turnkeep.texts_of(p_user_ids))
+  where k.company_id = p_company_id and k.platform = p_platform and k.ctid = any (array(
+    select d.ctid from public.idempotency_keys d
+    where d.company_id = p_company_id and d.platform = p_platform and d.user_id = any (v_user_ids)
       and d.created_at <= p_cutoff
     limit p_limit
-  );
+  ));
   get diagnostics v_keys = row_count;
   delete from public.usage_daily u
-  where u.company_id = p_company_id and u.platform = p_platform and (u.user_id, u.day, u.model) in (
-    select d.user_id, d.day, d.model from public.usage_daily d
-    where d.company_id = p_company_id and d.platform = p_platform and d.user_id = any (turnkeep.texts_of(p_user_ids))
+  where u.company_id = p_company_id and u.platform = p_platform and u.ctid = any (array(
+    select d.ctid from public.usage_daily d
+    where d.company_id = p_company_id and d.platform = p_platform and d.user_id = any (v_user_ids)
       and d.user_id <> '' and d.day <= (p_cutoff at time zone 'UTC')::date
     limit p_limit
-  );
+  ));
   get diagnostics v_days = row_count;
   delete from public.rate_limits l
-  where l.company_id = p_company_id and l.platform = p_platform and l.kind = 'user' and l.key = any (turnkeep.texts_of(p_user_ids));
+  where l.company_id = p_company_id and l.platform = p_platform and l.kind = 'user' and l.key = any (v_user_ids);
   perform turnkeep.count_erased(p_company_id, p_platform, p_job_id, 'keys', v_keys);
   perform turnkeep.count_erased(p_company_id, p_platform, p_job_id, 'usageDays', v_days);
   return v_keys + v_days;

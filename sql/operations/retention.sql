@@ -183,23 +183,23 @@ begin
   select t.named_before into v_before from turnkeep.retention_times(p_company_id, p_platform) t;
   update public.chat_sessions s set user_id = u.pseudonym
   from jsonb_to_recordset(p_users) as u (user_id text, pseudonym text)
-  where s.company_id = p_company_id and s.platform = p_platform and s.user_id = u.user_id and s.id in (
+  where s.company_id = p_company_id and s.platform = p_platform and s.user_id = u.user_id and s.id = any (array(
     select c.id from public.chat_sessions c
     where c.company_id = p_company_id and c.platform = p_platform and c.last_active_at < v_before
       and c.user_id in (select n.user_id from jsonb_to_recordset(p_users) as n (user_id text))
     limit p_limit for update
-  );
+  ));
   get diagnostics v_rows = row_count;
   v_all := v_all + v_rows;
   -- Two users never have one hash, but a day of a user may have been moved before.
   with moved as (
     delete from public.usage_daily d
-    where d.company_id = p_company_id and d.platform = p_platform and (d.user_id, d.day, d.model) in (
-      select o.user_id, o.day, o.model from public.usage_daily o
+    where d.company_id = p_company_id and d.platform = p_platform and d.ctid = any (array(
+      select o.ctid from public.usage_daily o
       where o.company_id = p_company_id and o.platform = p_platform and o.day < (v_before at time zone 'UTC')::date
         and o.user_id in (select n.user_id from jsonb_to_recordset(p_users) as n (user_id text))
       limit p_limit
-    )
+    ))
     returning d.*
   )
   insert into public.usage_daily as daily (company_id, platform, user_id, day, model, turns, prompt_tokens, completion_tokens,
@@ -217,12 +217,12 @@ begin
   -- Who came back may have used a key once more that stands under the hash. There nobody asks for it: either will do.
   with moved as (
     delete from public.idempotency_keys k
-    where k.company_id = p_company_id and k.platform = p_platform and (k.user_id, k.key) in (
-      select o.user_id, o.key from public.idempotency_keys o
+    where k.company_id = p_company_id and k.platform = p_platform and k.ctid = any (array(
+      select o.ctid from public.idempotency_keys o
       where o.company_id = p_company_id and o.platform = p_platform and o.created_at < v_before
         and o.user_id in (select n.user_id from jsonb_to_recordset(p_users) as n (user_id text))
       limit p_limit
-    )
+    ))
     returning k.*
   ), kept as (
     insert into public.idempotency_keys (company_id, platform, user_id, key, body_hash, session_id, user_message_id, message_id, created_at)
@@ -249,13 +249,13 @@ declare
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
   delete from public.audit_log a
-  where a.company_id = p_company_id and a.platform = p_platform and a.at < v_before and (a.at, a.id) in (
-    select o.at, o.id from public.audit_log o
+  where a.company_id = p_company_id and a.platform = p_platform and a.at < v_before and a.ctid = any (array(
+    select o.ctid from public.audit_log o
     where o.company_id = p_company_id and o.platform = p_platform and o.at < v_before order by o.at, o.id limit p_limit
-  );
+  ));
   get diagnostics audit_lines = row_count;
   delete from public.erased_sessions e
-  where e.company_id = p_company_id and e.platform = p_platform and e.session_id in (
+  where e.company_id = p_company_id and e.platform = p_platform and e.session_id = any (array(
     select o.session_id from public.erased_sessions o
     where o.company_id = p_company_id and o.platform = p_platform and o.cleared_at < v_before
       and not exists (
@@ -263,16 +263,16 @@ begin
         where c.company_id = p_company_id and c.platform = p_platform and c.session_id = o.session_id
       )
     limit p_limit
-  );
+  ));
   get diagnostics tombstones = row_count;
   delete from public.erasures e where e.company_id = p_company_id and e.platform = p_platform and e.cutoff < v_before;
   -- New keys remove old ones; where none come, the names of users would stand there for ever.
   delete from public.rate_limits r
-  where r.company_id = p_company_id and r.platform = p_platform and (r.kind, r.key) in (
-    select o.kind, o.key from public.rate_limits o
+  where r.company_id = p_company_id and r.platform = p_platform and r.ctid = any (array(
+    select o.ctid from public.rate_limits o
     where o.company_id = p_company_id and o.platform = p_platform and o.kept_until < now() order by o.kept_until limit p_limit
     for update skip locked
-  );
+  ));
   return next;
 end $$;
 

@@ -9,6 +9,7 @@ import { record } from '../harness/records.ts'
 const ACME = { companyId: 'acme', platform: 'web' }
 const ADMIN = { jsonb: { user_id: 'admin', role: 'admin' } }
 const HOUR_MS = 3_600_000
+const OTHERS = 1_000
 
 onBothEngines('the rights of users', (engine) => {
   let database: TestDatabase
@@ -181,4 +182,28 @@ onBothEngines('the rights of users', (engine) => {
     ])
     expect([await may('x', 'user'), await may('x', 'agent')]).toEqual([false, false])
   })
+
+  test.each([
+    ['mark_erased_sessions', `'${uuidv7()}', '["somebody"]', now(), 100`],
+    ['reclaim_sessions', `'somebody', 'anon_0', 100`],
+    ['hide_users', `'[{"user_id": "somebody", "pseudonym": "anon_1"}]', 100`],
+    ['settle_archive', `30, 100`],
+  ])(
+    '%s looks through the sessions of others once, also where Postgres thinks they are few',
+    async (name, args) => {
+      const company = `many-${name}`
+      // What stays in a new database for a minute: nobody has counted them.
+      await database.inTenant(
+        company,
+        `insert into public.chat_sessions (id, company_id, platform, user_id, last_active_at, expires_at)
+       select gen_random_uuid(), '${company}', 'web', 'user ' || n, now() - interval '2 years', now() - interval '1 year'
+       from generate_series(1, ${OTHERS}) n`,
+      )
+      const [row] = await database.app.execute<{ 'QUERY PLAN': string }>(
+        `explain (analyze, buffers, format json) select * from turnkeep.${name}('${company}', 'web', ${args})`,
+      )
+      const [{ Plan }] = JSON.parse(row?.['QUERY PLAN'] ?? '[{}]')
+      expect(Plan['Shared Hit Blocks'] + Plan['Shared Read Blocks']).toBeLessThan(20 * OTHERS)
+    },
+  )
 })
