@@ -252,13 +252,13 @@ begin
   end loop;
 end $$;
 
--- Before anything of it is uploaded.
+-- Before anything of it is uploaded. Again with the same key, which nobody else has: nothing.
 create or replace function turnkeep.begin_archive_object(p_company_id text, p_platform text, p_key text, p_schema_version integer) returns boolean
 language plpgsql as $$
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
   insert into public.archive_objects (company_id, platform, key, state, schema_version)
-  values (p_company_id, p_platform, p_key, 'writing', p_schema_version);
+  values (p_company_id, p_platform, p_key, 'writing', p_schema_version) on conflict do nothing;
   return true;
 end $$;
 
