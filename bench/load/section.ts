@@ -26,7 +26,8 @@ const MESSAGES_PER_CONVERSATION = 200
 const LAST = 50
 /** Of text, in one answer of the Data API. */
 const MOST_BYTES = 600_000
-const WARM_UP_ROUNDS = 20
+/** What is called so often has been compiled, here and in the Data API. */
+const WARM_UP_ROUNDS = 200
 const ROUNDS = 200
 /** Conversations whose turns the hot store still has, since they are of today. */
 const OF_TODAY = 40

@@ -23,10 +23,6 @@ onBothEngines('pages of a long conversation', (engine) => {
       from generate_series(1, ${MESSAGES}) n`,
     )
     await database.owner.execute('analyze public.chat_messages')
-    // After some calls Postgres may choose a plan for all values, which it keeps. Here it does at once.
-    await database.owner.execute(
-      'alter function turnkeep.read_messages set plan_cache_mode = force_generic_plan',
-    )
   })
   afterAll(() => database.close())
 
