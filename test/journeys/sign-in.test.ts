@@ -116,6 +116,7 @@ test('somebody signs in, asks, and is still signed in after a reload', async () 
   await completed(page).waitFor()
   expect(await shown(answers(page))).toEqual(['이틀 걸립니다.'])
   const sessionId = page.url().split('#/s/')[1]
+  await turnkeep.drained()
   expect(await turnkeep.rows(`select user_id from chat_sessions where id = '${sessionId}'`)).toEqual([
     { user_id: 'mina' },
   ])
