@@ -15,12 +15,13 @@ begin
     insert into public.rate_limits (company_id, platform, kind, key, kept_until)
     values (p_company_id, p_platform, p_kind, p_key, clock_timestamp() + 2 * p_window) on conflict do nothing;
     if found then
-      delete from public.rate_limits r using (
-        select o.kind, o.key from public.rate_limits o
+      -- Chosen once, into an array: joined, they were chosen anew for each row of the table, until all were locked.
+      delete from public.rate_limits r
+      where r.company_id = p_company_id and r.platform = p_platform and r.ctid = any (array(
+        select o.ctid from public.rate_limits o
         where o.company_id = p_company_id and o.platform = p_platform and o.kept_until < clock_timestamp()
         order by o.kept_until limit 10 for update skip locked
-      ) old
-      where r.company_id = p_company_id and r.platform = p_platform and r.kind = old.kind and r.key = old.key;
+      ));
     end if;
   end loop;
   return v_row;

@@ -69,6 +69,20 @@ onBothEngines('a rate limit', (engine) => {
     expect(left.length).toBe(0)
   })
 
+  test('of a new key removes ten that count no more, the oldest, and touches no other', async () => {
+    await database.inTenant(
+      'acme',
+      `insert into rate_limits (company_id, platform, kind, key, kept_until)
+       select 'acme', 'web', 'user', 'old ' || (100 + i), now() - make_interval(secs => 3600 - i) from generate_series(1, 30) i`,
+    )
+    await admit(user('somebody new', 5))
+    const left = await database.inTenant<{ key: string }>(
+      'acme',
+      `select key from rate_limits where key like 'old %' order by key`,
+    )
+    expect(left.map(({ key }) => key)).toEqual(Array.from({ length: 20 }, (_, index) => `old ${111 + index}`))
+  })
+
   test('is no deadlock for anybody, in whatever order the checks stand', async () => {
     const all: LimitCheck = { ...user('', 1_000), kind: 'tenant' }
     const checks = [user('x', 1_000), user('y', 1_000), all]
