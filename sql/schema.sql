@@ -263,6 +263,7 @@ alter table public.user_jobs add CHECK ((state = ANY (ARRAY['queued'::text, 'run
 
 -- indexes
 
+CREATE INDEX archive_segments_copied ON public.archive_segments USING btree (company_id, platform, created_at) WHERE (state = 'copied'::text);
 CREATE INDEX archive_segments_of_object ON public.archive_segments USING btree (company_id, platform, object_key, byte_offset);
 CREATE INDEX audit_log_of_user ON public.audit_log USING btree (company_id, platform, user_id, at, id) WHERE (user_id IS NOT NULL);
 CREATE INDEX chat_messages_by_creation ON public.chat_messages USING btree (company_id, platform, created_at);
@@ -373,6 +374,7 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 -- get_session(p_company_id text, p_platform text, p_caller jsonb, p_id uuid) returns SETOF chat_sessions
 -- get_tenant(p_company_id text, p_platform text) returns TABLE(settings jsonb, version integer, changed_at timestamp with time zone)
 -- get_user_job(p_company_id text, p_platform text, p_caller jsonb, p_kind text, p_id uuid) returns TABLE(job jsonb)
+-- has_copy(p_company_id text, p_platform text, p_session_id uuid, p_id uuid) returns boolean
 -- has_data(p_company_id text, p_platform text, p_user_ids jsonb) returns boolean
 -- has_lapsed(p_turn chat_turns) returns boolean
 -- held_by_turns(p_company_id text, p_platform text, p_sessions uuid[]) returns uuid[]
@@ -401,16 +403,18 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 -- may_touch(p_company_id text, p_platform text, p_owner text, p_message_id uuid) returns boolean
 -- message_line(m chat_messages, p_without_text boolean) returns text
 -- newest_answer(p_company_id text, p_platform text, p_session_id uuid, p_thread_id text, p_without_archived boolean) returns SETOF chat_messages
--- next_erased_object(p_company_id text, p_platform text, p_job_id uuid) returns text
+-- next_object_to_rewrite(p_company_id text, p_platform text, p_job_id uuid, p_after text) returns text
 -- note_archive_upload(p_company_id text, p_platform text, p_key text, p_upload_id text) returns boolean
 -- note_erased(p_company_id text, p_platform text, p_job_id uuid, p_counts jsonb) returns boolean
 -- note_user_job(p_company_id text, p_platform text, p_id uuid, p_attempt integer, p_progress jsonb, p_state text) returns boolean
--- object_segments(p_company_id text, p_platform text, p_key text, p_offset integer, p_limit integer) returns TABLE(id uuid, session_id uuid, byte_offset bigint, byte_length integer, text_bytes integer, messages integer, first_sequence integer, last_sequence integer, sha256 text, has_gone boolean, is_erased boolean)
 -- open_turn(p_company_id text, p_platform text, p_request jsonb) returns TABLE(kind text, body jsonb)
 -- open_within_limits(p_company_id text, p_platform text, p_checks jsonb, p_request jsonb) returns TABLE(kind text, body jsonb)
 -- overdue_messages(p_company_id text, p_platform text, p_limit integer) returns TABLE(id uuid, content_key text, was_deleted boolean)
 -- overdue_object(p_company_id text, p_platform text) returns text
+-- purged_in(p_new jsonb) returns TABLE(id uuid, session_id uuid, byte_length integer, text_bytes integer, sha256 text, message_ids uuid[])
+-- purged_lines(p_company_id text, p_platform text, p_session_id uuid, p_segment_id uuid, p_after uuid, p_limit integer) returns TABLE(id uuid, line bytea)
 -- read_messages(p_company_id text, p_platform text, p_caller jsonb, p_session_id uuid, p_thread_id text, p_descending boolean, p_after_sequence integer, p_after_id uuid, p_limit integer, p_bytes integer) returns TABLE(kind text, body bytea)
+-- read_object_segments(p_company_id text, p_platform text, p_key text, p_offset integer, p_limit integer) returns TABLE(id uuid, session_id uuid, byte_offset bigint, byte_length integer, text_bytes integer, messages integer, first_sequence integer, last_sequence integer, sha256 text, has_gone boolean, is_erased boolean, has_purged boolean)
 -- read_objects(p_company_id text, p_platform text, p_after text, p_limit integer) returns TABLE(key text)
 -- read_reply(p_company_id text, p_platform text, p_owner text, p_message_id uuid, p_after integer, p_bytes integer) returns TABLE(kind text, body jsonb)
 -- read_turn(p_company_id text, p_platform text, p_question_id uuid, p_answer_id uuid) returns TABLE(kind text, body jsonb)
@@ -462,6 +466,7 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 -- users_to_hide(p_company_id text, p_platform text, p_limit integer) returns TABLE(user_id text)
 -- version_of(p_id uuid, p_updated_at timestamp with time zone) returns bigint
 -- version_rank(p_status text, p_content text, p_content_key text) returns integer[]
+-- waits_for_purge(m chat_messages) returns boolean
 -- with_own_limits(p_checks jsonb) returns jsonb
 
 -- grants

@@ -13,12 +13,17 @@ export interface ObjectServices {
   bucket: Bucket
 }
 
-/** A segment with the bytes of its gzip member. */
-export interface Member {
-  segment: Omit<Segment, 'text'>
+/** The text of a segment as a gzip member. */
+export interface Packed {
   textBytes: number
+  /** Of the text. */
   sha256: string
   bytes: Buffer
+}
+
+/** A segment with the bytes of its gzip member. */
+export interface Member extends Packed {
+  segment: Omit<Segment, 'text'>
 }
 
 /** What the manifest says of a segment. */
@@ -61,14 +66,14 @@ export const manifestKeyOf = (key: string): string => key.replace(/\.jsonl\.gz$/
 /** A fifth less time for the same bytes: there is memory enough for one at a time. */
 const MAX_MEM_LEVEL = constants.Z_MAX_MEMLEVEL
 
+export const pack = (text: Buffer): Packed => ({
+  textBytes: text.length,
+  sha256: sha256Of(text),
+  bytes: gzipSync(text, { memLevel: MAX_MEM_LEVEL }),
+})
+
 export async function* compressed(segments: AsyncIterable<Segment>): AsyncGenerator<Member, void> {
-  for await (const { text, ...segment } of segments)
-    yield {
-      segment,
-      textBytes: text.length,
-      sha256: sha256Of(text),
-      bytes: gzipSync(text, { memLevel: MAX_MEM_LEVEL }),
-    }
+  for await (const { text, ...segment } of segments) yield { segment, ...pack(text) }
 }
 
 /**

@@ -5,7 +5,13 @@
  */
 import { removeTexts } from '../messages/large-text.ts'
 import type { Count, Tenant } from '../protocol.ts'
-import { eraseArchived, removeDropped, removeTextsOf, segmentsOf } from '../rights/erase-archived.ts'
+import {
+  eraseArchived,
+  nextObject,
+  removeDropped,
+  removeTextsOf,
+  segmentsOf,
+} from '../rights/erase-archived.ts'
 import { type Clearing, clearSessions } from '../rights/erase-sessions.ts'
 import { continueIfTime, OutOfTime } from '../rights/out-of-time.ts'
 import type { Bucket } from '../services/bucket.ts'
@@ -55,23 +61,16 @@ const removeSessions: Step = async (services, clearing, counts) => {
   }
   // Also what a run before has marked and not removed.
   await clearSessions({ ...services, hotStore: NO_HOT_STORE }, clearing)
-  // Only where there is something: it gives up whatever another run is writing.
-  const [row] = await services.database.callFor<{ next_erased_object: string | null }>(
-    clearing.tenant,
-    'next_erased_object',
-    [{ uuid: JOB }],
-  )
-  if (row?.next_erased_object) await unlessBroken(() => eraseArchived(services, clearing))
 }
 
-/** What of the archive cannot be read stays until it is mended, and was counted: everything else must not wait for it. */
-async function unlessBroken(work: () => Promise<void>): Promise<boolean> {
+const rewriteObjects: Step = async (services, clearing) => {
+  // Only where there is something: it gives up whatever another run is writing.
+  if ((await nextObject(services.database, clearing)) === undefined) return
   try {
-    await work()
-    return true
+    await eraseArchived(services, clearing)
   } catch (error) {
+    // What of the archive cannot be read stays until it is mended, and was counted: everything else must not wait for it.
     if (!isBroken(error)) throw error
-    return false
   }
 }
 
@@ -147,7 +146,15 @@ const removeExpired: Step = async ({ database }, { tenant, run }, counts) => {
   }
 }
 
-const steps: readonly Step[] = [removeSessions, removeMessages, removeObjects, hideUsers, removeExpired]
+// Objects are written again before messages are removed: of what was deleted the rows say what is to be purged.
+const steps: readonly Step[] = [
+  removeSessions,
+  rewriteObjects,
+  removeMessages,
+  removeObjects,
+  hideUsers,
+  removeExpired,
+]
 
 /** Of one tenant. `isFinished` is false where time ran out first: the next run goes on. */
 export async function retain(

@@ -1,12 +1,20 @@
 /**
- * Removing sessions from the archive: each object that holds one is written again without it, read back, and takes the old
- * one's place in one transaction; then the old one goes, with all its versions. docs/archive-format.md.
+ * Removing sessions, and the texts of deleted messages, from the archive: each object that holds any is written again without
+ * them, read back, and takes the old one's place in one transaction; then the old one goes, with all its versions.
+ * docs/archive-format.md.
  */
 import { createHash } from 'node:crypto'
 import { v7 as uuidv7 } from 'uuid'
-import { manifestKeyOf, manifestOf } from '../ageing/archive-object.ts'
+import { manifestKeyOf, manifestOf, pack } from '../ageing/archive-object.ts'
 import { findingMoved, isBroken } from '../ageing/copies.ts'
-import { BrokenSegment, checkSegment, readSegment, SCHEMA_VERSION } from '../ageing/segments.ts'
+import {
+  BrokenSegment,
+  checkSegment,
+  linesOf,
+  messageOf,
+  readSegment,
+  SCHEMA_VERSION,
+} from '../ageing/segments.ts'
 import { removeTexts } from '../messages/large-text.ts'
 import type { Count, Tenant } from '../protocol.ts'
 import type { Bucket } from '../services/bucket.ts'
@@ -32,32 +40,55 @@ interface SegmentRow {
   sha256: string
   has_gone: boolean
   is_erased: boolean
+  has_purged: boolean
 }
 
 const OBJECTS_IN_CALL = 100
 const SEGMENTS_IN_CALL = 1_000
+/** Without their texts some 600 bytes each: a response of the Data API holds 1 MiB. */
+const LINES_IN_CALL = 500
+const NIL = '00000000-0000-0000-0000-000000000000'
 
 /**
- * Throws OutOfTime between two objects where time is up; the next call goes on. What is erased may be damaged; where what stays
- * in its object is, it throws and counts ArchiveUnreadable: with the old object the last version would go that can be mended.
+ * Throws OutOfTime between two objects where time is up; the next call goes on. What is erased may be damaged; an object in
+ * which something else is stays, and is counted as ArchiveUnreadable, since with it the last version would go that can be
+ * mended: that is thrown when all others are done.
  */
 export async function eraseArchived(
   services: ArchiveErasing,
   { tenant, jobId, run }: Clearing,
 ): Promise<void> {
   await removeDropped(services, tenant)
+  let after = ''
+  let damage: unknown
   for (;;) {
     continueIfTime(run)
-    const [row] = await services.database.callFor<{ next_erased_object: string | null }>(
-      tenant,
-      'next_erased_object',
-      [{ uuid: jobId }],
-    )
-    if (!row?.next_erased_object) return
-    const key = row.next_erased_object
-    await findingMoved(services.count, () => rewrite(services, tenant, jobId, key))
+    const key = await nextObject(services.database, { tenant, jobId }, after)
+    if (key === undefined) break
+    try {
+      await findingMoved(services.count, () => rewrite(services, tenant, jobId, key))
+    } catch (error) {
+      if (!isBroken(error)) throw error
+      damage = error
+      after = key
+    }
     await removeDropped(services, tenant)
   }
+  if (damage !== undefined) throw damage
+}
+
+/** One that is to be written again. */
+export async function nextObject(
+  database: Database,
+  { tenant, jobId }: Omit<Clearing, 'run'>,
+  after = '',
+): Promise<string | undefined> {
+  const [row] = await database.callFor<{ next_object_to_rewrite: string | null }>(
+    tenant,
+    'next_object_to_rewrite',
+    [{ uuid: jobId }, { text: after }],
+  )
+  return row?.next_object_to_rewrite ?? undefined
 }
 
 /** One that never was complete may still be written to: it stays known, and the next archive run removes it once more. */
@@ -96,7 +127,7 @@ async function rewrite(services: ArchiveErasing, tenant: Tenant, jobId: string, 
 export async function segmentsOf(database: Database, tenant: Tenant, key: string): Promise<SegmentRow[]> {
   const segments: SegmentRow[] = []
   for (let offset = 0; ; ) {
-    const rows = await database.callFor<SegmentRow>(tenant, 'object_segments', [
+    const rows = await database.callFor<SegmentRow>(tenant, 'read_object_segments', [
       { text: key },
       { integer: offset },
       { integer: SEGMENTS_IN_CALL },
@@ -133,6 +164,10 @@ interface Written {
   key: string
   bytes: number
   sha256: string
+  /** Segments with lines that have lost their texts, which were those of `message_ids`. */
+  purged: (Pick<SegmentRow, 'id' | 'session_id' | 'byte_length' | 'text_bytes' | 'sha256'> & {
+    message_ids: string[]
+  })[]
 }
 
 /** Copies what stays, member by member, and reads it back. Memory holds two parts of an upload. */
@@ -154,11 +189,36 @@ async function writeAgain(
   const hash = createHash('sha256')
   let bytes = 0
   const placed = []
+  const purged: Written['purged'] = []
   for (const segment of kept) {
-    const member = await bucket.getRange(old, { offset: segment.byte_offset, length: segment.byte_length })
-    if (member === undefined) throw new BrokenSegment('missing', { ...segment, object_key: old })
-    checkSegment(member, { ...segment, object_key: old })
-    placed.push({ ...segment, object_key: key, byte_offset: bytes })
+    const place = { ...segment, object_key: old }
+    let member = await bucket.getRange(old, { offset: segment.byte_offset, length: segment.byte_length })
+    if (member === undefined) throw new BrokenSegment('missing', place)
+    let { text_bytes, sha256 } = segment
+    if (segment.has_purged) {
+      const lines = await purgedLines(database, tenant, segment)
+      const packed = pack(withLines(linesOf(member, place), lines))
+      member = packed.bytes
+      text_bytes = packed.textBytes
+      sha256 = packed.sha256
+      const { id, session_id } = segment
+      purged.push({
+        id,
+        session_id,
+        byte_length: member.length,
+        text_bytes,
+        sha256,
+        message_ids: [...lines.keys()],
+      })
+    } else checkSegment(member, place)
+    placed.push({
+      ...place,
+      object_key: key,
+      byte_offset: bytes,
+      byte_length: member.length,
+      text_bytes,
+      sha256,
+    })
     hash.update(member)
     bytes += member.length
     await upload.write(member)
@@ -167,8 +227,40 @@ async function writeAgain(
   const sha256 = hash.digest('hex')
   const messages = kept.reduce((sum, segment) => sum + segment.messages, 0)
   await bucket.put(manifestKeyOf(key), manifestOf(tenant, { key, sha256, bytes, messages, segments: placed }))
-  await compare(bucket, { key, bytes, sha256 })
-  return { key, bytes, sha256 }
+  const written = { key, bytes, sha256, purged }
+  await compare(bucket, written)
+  return written
+}
+
+/** What is to stand in the place of lines, by their messages' ids. */
+async function purgedLines(
+  database: Database,
+  tenant: Tenant,
+  { id, session_id }: SegmentRow,
+): Promise<Map<string, string>> {
+  const lines = new Map<string, string>()
+  for (let after = NIL; ; ) {
+    const rows = await database.callFor<{ id: string; line: string }>(tenant, 'purged_lines', [
+      { uuid: session_id },
+      { uuid: id },
+      { uuid: after },
+      { integer: LINES_IN_CALL },
+    ])
+    for (const row of rows) lines.set(row.id, Buffer.from(row.line, 'base64').toString())
+    const last = rows.at(-1)
+    if (last === undefined || rows.length < LINES_IN_CALL) return lines
+    after = last.id
+  }
+}
+
+/** All others stay as they are: parsed and written again, their larger numbers would be others. */
+function withLines(lines: readonly string[], others: ReadonlyMap<string, string>): Buffer {
+  const text = lines.map((line) => {
+    const { id, user } = messageOf(line)
+    const other = others.get(id)
+    return other === undefined ? line : `${other.slice(0, -1)},"user":${JSON.stringify(user)}}`
+  })
+  return Buffer.from(`${text.join('\n')}\n`)
 }
 
 /** The old object is not touched before the new one was read back. */

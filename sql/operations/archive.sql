@@ -47,6 +47,22 @@ language sql stable as $$
     p_sequence <= (p_due ->> 'beyond')::integer and p_created_at < (p_due ->> 'beyond_before')::timestamptz, false) else true end
 $$;
 
+-- Whether any segment that is read has a copy of a message, be it an old one. The caller has set the tenant.
+create or replace function turnkeep.has_copy(p_company_id text, p_platform text, p_session_id uuid, p_id uuid) returns boolean
+language sql stable as $$
+  select exists (
+    select 1 from public.archive_segments c
+    where c.company_id = p_company_id and c.platform = p_platform and c.session_id = p_session_id and p_id = any (c.message_ids)
+  )
+$$;
+
+-- A message that was deleted while its text stands elsewhere, too, in an object of its own or in the archive: its row stays
+-- until retention has purged all of it, since nothing else says that it is to be purged. What was purged has no deleted_at.
+create or replace function turnkeep.waits_for_purge(m public.chat_messages) returns boolean
+language sql stable as $$
+  select m.is_deleted and m.deleted_at is not null and (m.content_key is not null or turnkeep.has_copy(m.company_id, m.platform, m.session_id, m.id))
+$$;
+
 -- Spans of messages that are to leave, session after session, in the order of their positions: first all of sessions that
 -- were not used for so many days ('sessions'), then of other sessions what is as old, and what is beyond the newest so many of
 -- a session and older than a day ('messages'). Sessions that were deleted are left to retention.
@@ -210,7 +226,7 @@ begin
         where m.company_id = p_company_id and m.platform = p_platform and m.session_id = s.session_id
           and (m.sequence_number, m.id) > (s.from_sequence, s.from_id) and (m.sequence_number, m.id) <= (s.to_sequence, s.to_id)
           and m.id <> all (v_held) and turnkeep.is_due(m.created_at, m.sequence_number, s.due)
-          and not (m.is_deleted and m.content_key is not null) -- It stays until it is purged, and its text with it.
+          and not turnkeep.waits_for_purge(m)
         order by m.sequence_number, m.id
       ) m
     ), sized as (
@@ -366,7 +382,7 @@ begin
       where m.company_id = p_company_id and m.platform = p_platform and m.session_id = g.session_id
         and (m.sequence_number, m.id) between (g.first_sequence, g.first_id) and (g.last_sequence, g.last_id)
         and m.id <> all (v_held) and turnkeep.is_due(m.created_at, m.sequence_number, g.due)
-        and not (m.is_deleted and m.content_key is not null)
+        and not turnkeep.waits_for_purge(m)
       for update skip locked
     ) m
     group by g.id, g.tid, g.messages, g.versions having count(*) = g.messages and bit_xor(m.version) = g.versions
@@ -466,7 +482,7 @@ begin
   get diagnostics expired = row_count;
   v_days := coalesce((turnkeep.settings_of(p_company_id, p_platform) ->> 'archiveAfterDays')::integer, p_after_days);
   select extract(epoch from now() - min(m.created_at)) into oldest_seconds from public.chat_messages m
-  where m.company_id = p_company_id and m.platform = p_platform and not (m.is_deleted and m.content_key is not null);
+  where m.company_id = p_company_id and m.platform = p_platform and not turnkeep.waits_for_purge(m);
   due_seconds := greatest(v_days * 86400 - greatest(coalesce(oldest_seconds, 0), 0), 0);
   return next;
 end $$;

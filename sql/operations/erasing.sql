@@ -272,36 +272,80 @@ begin
     order by o.completed_at is null, o.key limit p_limit;
 end $$;
 
--- An object that holds messages of sessions that are to go; null: there is none.
-create or replace function turnkeep.next_erased_object(p_company_id text, p_platform text, p_job_id uuid) returns text
+-- The next object after a key that is to be written again: it holds messages of sessions that are to go. For retention, whose
+-- job is all zeros, also one that has the text of a message that was deleted 30 days ago, or a copy as old as that of what did not
+-- leave because it was changed, perhaps deleted. Null: there is none.
+create or replace function turnkeep.next_object_to_rewrite(p_company_id text, p_platform text, p_job_id uuid, p_after text) returns text
 language plpgsql stable as $$
+declare
+  v_before timestamptz;
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
+  if p_job_id = '00000000-0000-0000-0000-000000000000' then
+    v_before := (select t.deleted_before from turnkeep.retention_times(p_company_id, p_platform) t);
+  end if;
   return (
-    select c.object_key from public.erased_sessions e
-    join public.archive_segments c on c.company_id = e.company_id and c.platform = e.platform and c.session_id = e.session_id
-    join public.archive_objects o on o.company_id = e.company_id and o.platform = e.platform and o.key = c.object_key
-    where e.company_id = p_company_id and e.platform = p_platform and e.job_id = p_job_id and o.state = 'complete'
-    order by c.object_key limit 1
+    select min(h.object_key) from (
+      select c.object_key from public.erased_sessions e
+      join public.archive_segments c on c.company_id = e.company_id and c.platform = e.platform and c.session_id = e.session_id
+      where e.company_id = p_company_id and e.platform = p_platform and e.job_id = p_job_id
+      union all
+      select c.object_key from public.chat_messages d
+      join public.archive_segments c on c.company_id = d.company_id and c.platform = d.platform and c.session_id = d.session_id
+        and d.id = any (c.message_ids)
+      where d.company_id = p_company_id and d.platform = p_platform and d.is_deleted and d.deleted_at < v_before
+      union all
+      select c.object_key from public.archive_segments c
+      where c.company_id = p_company_id and c.platform = p_platform and c.state = 'copied' and c.created_at < v_before
+    ) h
+    join public.archive_objects o on o.company_id = p_company_id and o.platform = p_platform and o.key = h.object_key
+    where o.state = 'complete' and h.object_key > p_after
   );
 end $$;
 
 -- Segments of an object as they follow each other, from an offset on. has_gone: it stays behind when the object is written
--- again, because its session was erased, or because its rows never left. is_erased: the former.
-create or replace function turnkeep.object_segments(p_company_id text, p_platform text, p_key text, p_offset integer, p_limit integer)
+-- again, because its session was erased, or because its rows never left. is_erased: the former. has_purged: it stays, and
+-- purged_lines are to take the place of some of its lines.
+create or replace function turnkeep.read_object_segments(p_company_id text, p_platform text, p_key text, p_offset integer, p_limit integer)
 returns table (id uuid, session_id uuid, byte_offset bigint, byte_length integer, text_bytes integer, messages integer,
-  first_sequence integer, last_sequence integer, sha256 text, has_gone boolean, is_erased boolean)
+  first_sequence integer, last_sequence integer, sha256 text, has_gone boolean, is_erased boolean, has_purged boolean)
+language plpgsql stable as $$
+#variable_conflict use_column
+declare
+  v_before timestamptz;
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  v_before := (select t.deleted_before from turnkeep.retention_times(p_company_id, p_platform) t);
+  return query
+    select c.id, c.session_id, c.byte_offset, c.byte_length, c.text_bytes, c.messages, c.first_sequence, c.last_sequence, c.sha256,
+      c.state = 'copied' or e.session_id is not null, e.session_id is not null, e.session_id is null and exists (
+        select 1 from public.chat_messages d
+        where d.company_id = p_company_id and d.platform = p_platform and d.session_id = c.session_id and d.is_deleted
+          and d.deleted_at < v_before and d.id = any (c.message_ids)
+      )
+    from public.archive_segments c
+    left join public.erased_sessions e on e.company_id = c.company_id and e.platform = c.platform and e.session_id = c.session_id
+    where c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_key and c.byte_offset >= p_offset
+    order by c.byte_offset limit p_limit;
+end $$;
+
+-- Of a segment, the messages that were deleted 30 days ago, in the order of their ids after the one that is given: each as the
+-- line that takes the place of its own, without whatever anybody has written. As bytes: see archivable_lines.
+create or replace function turnkeep.purged_lines(p_company_id text, p_platform text, p_session_id uuid, p_segment_id uuid, p_after uuid, p_limit integer)
+returns table (id uuid, line bytea)
 language plpgsql stable as $$
 #variable_conflict use_column
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
   return query
-    select c.id, c.session_id, c.byte_offset, c.byte_length, c.text_bytes, c.messages, c.first_sequence, c.last_sequence, c.sha256,
-      c.state = 'copied' or e.session_id is not null, e.session_id is not null
+    select d.id, convert_to(turnkeep.message_line(d, true), 'UTF8')
     from public.archive_segments c
-    left join public.erased_sessions e on e.company_id = c.company_id and e.platform = c.platform and e.session_id = c.session_id
-    where c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_key and c.byte_offset >= p_offset
-    order by c.byte_offset limit p_limit;
+    join public.chat_messages d on d.company_id = p_company_id and d.platform = p_platform and d.session_id = c.session_id
+      and d.id = any (c.message_ids)
+    cross join turnkeep.retention_times(p_company_id, p_platform) t
+    where c.company_id = p_company_id and c.platform = p_platform and c.session_id = p_session_id and c.id = p_segment_id
+      and d.is_deleted and d.deleted_at < t.deleted_before and d.id > p_after
+    order by d.id limit p_limit;
 end $$;
 
 -- Messages that left with a segment; of one whose rows have not left, none.
@@ -316,9 +360,18 @@ begin
     where c.company_id = p_company_id and c.platform = p_platform and c.session_id = p_session_id and c.id = p_segment_id;
 end $$;
 
--- What is left of an object stands in another one, {key, bytes, sha256} (null: nothing is left): the segments that stayed
--- follow each other there as they did. p_kept and p_gone: how many of either there were when it was written. False: the
--- object was given up, or its segments have changed meanwhile, and nothing was switched.
+-- The segments of switch_object that have lines without text, as rows.
+create or replace function turnkeep.purged_in(p_new jsonb)
+returns table (id uuid, session_id uuid, byte_length integer, text_bytes integer, sha256 text, message_ids uuid[])
+language sql immutable as $$
+  select p.* from jsonb_to_recordset(p_new -> 'purged') as p (id uuid, session_id uuid, byte_length integer, text_bytes integer,
+    sha256 text, message_ids uuid[])
+$$;
+
+-- What is left of an object stands in another one, {key, bytes, sha256, purged} (null: nothing is left): the segments that
+-- stayed follow each other there as they did. p_kept and p_gone: which they were when it was written. purged, absent where there
+-- are none: those that have lines without text now, [{id, session_id, byte_length, text_bytes, sha256, message_ids (of these lines)}, …].
+-- False: the object was given up, or what is in it has changed meanwhile, and nothing was switched.
 create or replace function turnkeep.switch_object(p_company_id text, p_platform text, p_job_id uuid, p_key text, p_new jsonb, p_kept jsonb, p_gone jsonb)
 returns boolean
 language plpgsql as $$
@@ -343,6 +396,14 @@ begin
   if found then
     return false;
   end if;
+  perform 1 from turnkeep.purged_in(p_new) p cross join unnest(p.message_ids) i (id)
+  where not exists (
+    select 1 from public.chat_messages m
+    where m.company_id = p_company_id and m.platform = p_platform and m.id = i.id and m.is_deleted
+  );
+  if found then -- A row is restored from elsewhere, and its copy is not to be purged any more.
+    return false;
+  end if;
   select coalesce(sum(c.messages) filter (where c.state = 'live'), 0) into v_messages from public.archive_segments c
   join public.erased_sessions e on e.company_id = c.company_id and e.platform = c.platform and e.session_id = c.session_id
     and e.job_id = p_job_id
@@ -353,6 +414,14 @@ begin
   delete from public.archive_segments c
   where c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_key and c.id = any (v_gone);
   if p_new is not null then
+    -- There is no copy of these any more: their rows can go.
+    delete from public.archived_messages a using turnkeep.purged_in(p_new) p
+    where a.company_id = p_company_id and a.platform = p_platform and a.id = any (p.message_ids) and a.segment_id = p.id;
+    update public.archive_segments c
+    set byte_length = p.byte_length, text_bytes = p.text_bytes, sha256 = p.sha256,
+      message_ids = array(select i from unnest(c.message_ids) i where i <> all (p.message_ids))
+    from turnkeep.purged_in(p_new) p
+    where c.company_id = p_company_id and c.platform = p_platform and c.session_id = p.session_id and c.id = p.id;
     update public.archive_segments c set object_key = p_new ->> 'key', byte_offset = w.starts
     from (
       select s.id, s.session_id, sum(s.byte_length::bigint) over (order by s.byte_offset) - s.byte_length as starts

@@ -44,7 +44,8 @@ begin
 end $$;
 
 -- Messages of sessions that stay: those that were deleted 30 days ago, and those that are older than the tenant keeps any.
--- One of which the archive has a copy is passed over until that is gone, or the copy would stand in its place.
+-- One of which the archive has a copy is passed over until that is gone, or the copy would stand in its place: of what was
+-- deleted, until the object was written again without its text (next_object_to_rewrite).
 create or replace function turnkeep.overdue_messages(p_company_id text, p_platform text, p_limit integer)
 returns table (id uuid, content_key text, was_deleted boolean)
 language plpgsql stable as $$
@@ -64,26 +65,45 @@ begin
       where d.company_id = p_company_id and d.platform = p_platform and d.is_deleted and d.deleted_at < v_times.deleted_before
         and (v_times.kept_after is null or d.created_at >= v_times.kept_after)
     ) m
-    where not exists (
-        select 1 from public.archived_messages a
-        where a.company_id = p_company_id and a.platform = p_platform and a.id = m.id
-      )
+    where not turnkeep.has_copy(p_company_id, p_platform, m.session_id, m.id)
     limit p_limit;
 end $$;
 
 -- Removes the rows of these, whose texts are gone: a JSON array of ids as overdue_messages returned them. What has changed
--- since stays. A session keeps its count of those that were not deleted by anybody.
+-- since stays. A session keeps its count of those that were not deleted by anybody. Of what was deleted and is followed by
+-- others its place stays, without whatever anybody has written, and without deleted_at: what follows it leads over it to what was
+-- before. It goes, or leaves for the archive, as those others do.
 create or replace function turnkeep.remove_overdue_messages(p_company_id text, p_platform text, p_ids jsonb) returns integer
 language plpgsql as $$
 declare
+  v_ids uuid[] := turnkeep.texts_of(p_ids)::uuid[];
   v_times record;
+  v_emptied integer;
   v_count integer;
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
   select * into v_times from turnkeep.retention_times(p_company_id, p_platform);
+  update public.chat_messages m
+  set content = '', content_key = null, sources = '[]', metadata = '{}', feedback_comment = null, deleted_at = null,
+    updated_at = now()
+  where m.company_id = p_company_id and m.platform = p_platform and m.id = any (v_ids)
+    and m.is_deleted and m.deleted_at < v_times.deleted_before and (v_times.kept_after is null or m.created_at >= v_times.kept_after)
+    and (
+      exists (
+        select 1 from public.chat_messages f
+        where f.company_id = p_company_id and f.platform = p_platform and f.session_id = m.session_id
+          and f.sequence_number > m.sequence_number
+      )
+      or exists (
+        select 1 from public.archive_segments c
+        where c.company_id = p_company_id and c.platform = p_platform and c.session_id = m.session_id
+          and c.last_sequence > m.sequence_number
+      )
+    );
+  get diagnostics v_emptied = row_count;
   with gone as (
     delete from public.chat_messages m
-    where m.company_id = p_company_id and m.platform = p_platform and m.id = any (turnkeep.texts_of(p_ids)::uuid[])
+    where m.company_id = p_company_id and m.platform = p_platform and m.id = any (v_ids)
       and (m.created_at < v_times.kept_after or (m.is_deleted and m.deleted_at < v_times.deleted_before))
     returning m.session_id, m.is_deleted
   ), counted as (
@@ -92,7 +112,7 @@ begin
     where s.company_id = p_company_id and s.platform = p_platform and s.id = g.session_id
   )
   select count(*) into v_count from gone;
-  return v_count;
+  return v_emptied + v_count;
 end $$;
 
 -- An object of the archive that was written before the tenant's time: all in it is older. Null: there is none.
@@ -128,10 +148,17 @@ begin
     delete from public.archived_messages a using public.archive_segments c
     where a.company_id = p_company_id and a.platform = p_platform and a.id = any (c.message_ids) and a.segment_id = c.id
       and c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_key
-    returning a.session_id
+    returning a.id, a.session_id
   ), counted as (
     update public.chat_sessions s set message_count = greatest(s.message_count - g.messages, 0)
-    from (select n.session_id, count(*) as messages from gone n group by 1) g
+    from (
+      select n.session_id, count(*) as messages from gone n
+      -- Of one that is a row once more, that row's end is counted; of one that was deleted, its deletion was.
+      where not exists (
+        select 1 from public.chat_messages m where m.company_id = p_company_id and m.platform = p_platform and m.id = n.id
+      )
+      group by 1
+    ) g
     where s.company_id = p_company_id and s.platform = p_platform and s.id = g.session_id
   )
   select count(*) into v_messages from gone;

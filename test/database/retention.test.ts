@@ -105,8 +105,17 @@ onBothEngines('retention', (engine) => {
     )
     expect(await due(tenant)).toMatchObject({ deletedSessions: 1, deletedMessages: 1 })
     expect(await run(tenant)).toMatchObject({ sessions: 1, messages: 1, isFinished: true })
-    const left = (await rows<{ id: string }>(tenant, 'select id from chat_messages')).map(({ id }) => id)
+    const left = (await rows<{ id: string }>(tenant, `select id from chat_messages where content <> ''`)).map(
+      ({ id }) => id,
+    )
     expect(new Set(left)).toEqual(new Set([second?.id, third?.id, fourth?.id, ...kept.map(({ id }) => id)]))
+    // Its place stays, for those that follow it.
+    expect(
+      await rows(
+        tenant,
+        `select id, is_deleted, deleted_at, metadata, sources from chat_messages where content = ''`,
+      ),
+    ).toEqual([{ id: first?.id, is_deleted: true, deleted_at: null, metadata: {}, sources: [] }])
     expect(await archive.bucket.get(large.content_key ?? '')).toBeUndefined()
     // A late copy does not bring it back.
     await archive.save([large])
@@ -134,9 +143,14 @@ onBothEngines('retention', (engine) => {
     expect(again.dueInSeconds).toBeGreaterThan(0)
     await rows(tenant, `update chat_messages set deleted_at = now() - interval '31 days'`)
     expect(await run(tenant)).toMatchObject({ messages: 1 })
-    expect(await rows(tenant, 'select id from chat_messages')).toEqual([])
+    expect(await rows(tenant, 'select id, content_key from chat_messages')).toEqual([
+      { id: deleted?.id, content_key: null },
+    ])
     expect(await archive.bucket.get(text)).toBeUndefined()
     expect(await archive.copies(tenant.companyId)).toEqual(copies)
+    // Empty as it is it leaves, too.
+    expect(await archive.run(tenant.companyId)).toMatchObject({ messages: 1, failed: 0 })
+    expect(await rows(tenant, 'select id from chat_messages')).toEqual([])
   })
 
   test('removes what a tenant keeps no longer, from Postgres and from the archive', async () => {

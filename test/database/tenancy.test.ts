@@ -214,7 +214,19 @@ onBothEngines('a tenant', (engine) => {
     export_usage: () => ({ args: [{ jsonb: ['u1'] }, { jsonb: null }, { integer: 9 }], gets: [] }),
     get_user_job: () => ({ args: [ADMIN, { text: 'export' }, { uuid: exportId }], gets: [] }),
     mark_erased_sessions: () => ({ args: [...erasing, { integer: 9 }], gets: [] }),
-    next_erased_object: () => ({ args: [{ uuid: erasureId }], gets: [{ next_erased_object: null }] }),
+    next_object_to_rewrite: () => ({
+      args: [{ uuid: erasureId }, { text: '' }],
+      gets: [{ next_object_to_rewrite: null }],
+    }),
+    purged_lines: () => ({
+      args: [
+        { uuid: sessionId },
+        { uuid: segmentId },
+        { uuid: '00000000-0000-0000-0000-000000000000' },
+        { integer: 9 },
+      ],
+      gets: [],
+    }),
     note_erased: () => ({
       args: [{ uuid: erasureId }, { jsonb: { sessions: 9 } }],
       gets: [{ note_erased: true }],
@@ -228,7 +240,10 @@ onBothEngines('a tenant', (engine) => {
       gets: [{ note_user_job: false }],
     }),
     segment_messages: () => ({ args: [{ uuid: sessionId }, { uuid: segmentId }], gets: [] }),
-    object_segments: () => ({ args: [{ text: 'archive/a' }, { integer: 0 }, { integer: 9 }], gets: [] }),
+    read_object_segments: () => ({
+      args: [{ text: 'archive/a' }, { integer: 0 }, { integer: 9 }],
+      gets: [],
+    }),
     read_user: () => ({
       args: [{ jsonb: { user_id: 'u1', role: 'user' } }, { text: 'u1' }, { jsonb: ['u1'] }],
       gets: [{ kind: 'counts', body: '{"messages": 0, "sessions": 0}' }],
@@ -429,6 +444,7 @@ onBothEngines('a tenant', (engine) => {
     'ensure_saved',
     'estimate_tokens',
     'find_message',
+    'has_copy',
     'has_data',
     'has_lapsed',
     'held_by_turns',
@@ -452,6 +468,7 @@ onBothEngines('a tenant', (engine) => {
     'refuse_archived',
     'release_tokens',
     'repeat_erasure',
+    'purged_in',
     'request_erasure',
     'unknown_erasures',
     'request_export',
@@ -475,6 +492,7 @@ onBothEngines('a tenant', (engine) => {
     'usage_of',
     'version_of',
     'version_rank',
+    'waits_for_purge',
     'with_own_limits',
   ]
 
