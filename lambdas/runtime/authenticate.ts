@@ -6,7 +6,7 @@ import {
   errors as joseErrors,
   jwtVerify,
 } from 'jose'
-import { type Caller, CodedError, isStorableText, type Role, roles } from '../protocol.ts'
+import { type Caller, CodedError, isPseudonym, isStorableText, type Role, roles } from '../protocol.ts'
 import type { authSettings, Config } from './config.ts'
 
 export type Authenticate = (request: { headers: Record<string, string | undefined> }) => Promise<Caller>
@@ -115,8 +115,11 @@ function callerOf(payload: JWTPayload, config: AuthConfig): Caller {
   const role = payload[config.claimRole] ?? 'user'
   if (!roles.includes(role as Role))
     throw unauthenticated(`The token has no usable claim ${config.claimRole}.`)
+  const userId = claim(config.claimUserId)
+  // Where users choose their ids, one could choose what stands in another's place.
+  if (isPseudonym(userId)) throw unauthenticated(`The token has no usable claim ${config.claimUserId}.`)
   return {
-    userId: claim(config.claimUserId),
+    userId,
     companyId: claim(config.claimCompanyId),
     platform: claim(config.claimPlatform),
     role: role as Role,

@@ -4,6 +4,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { type CryptoKey, exportJWK, generateKeyPair, type JWTPayload, SignJWT } from 'jose'
 import { afterEach, beforeAll, beforeEach, expect, test, vi } from 'vitest'
+import { pseudonymOf } from '../../lambdas/ageing/pseudonym.ts'
 import {
   type Authenticate,
   type Believed,
@@ -153,6 +154,13 @@ test('what is refused is not remembered, and neither is what cannot be checked',
   expect(remembered).toEqual([])
   await asked(valid, watching)
   expect(remembered).toEqual([valid])
+})
+
+test('nobody is what stands in another user’s place after a year', async () => {
+  const pseudonym = pseudonymOf('key', { companyId: '한빛', platform: 'web' }, 'mina')
+  await expect(asked(await issued({ sub: pseudonym }))).rejects.toMatchObject(refusal)
+  for (const sub of [pseudonym.slice(0, -1), pseudonym.toUpperCase(), `${pseudonym}0`])
+    expect(await asked(await issued({ sub }))).toMatchObject({ userId: sub })
 })
 
 test('as many are remembered as there is room for, the first one is forgotten first', async () => {
