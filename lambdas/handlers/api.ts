@@ -191,7 +191,7 @@ export const handler = bufferedHandler(
       'GET /api/audit',
       { only: 'admin', query: auditListSchema },
       authenticate,
-      async ({ caller, query }) => ({ status: 200, body: await listAudit(database, caller, query) }),
+      async ({ caller, query }) => ({ status: 200, body: await listAudit(rights, caller, query) }),
     ),
     route('GET /api/usage', { query: usageQuerySchema }, authenticate, async ({ caller, query }) => ({
       status: 200,

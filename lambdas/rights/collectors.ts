@@ -5,6 +5,7 @@
 import { listMessages, type MessageServices } from '../messages/messages.ts'
 import type { ExportLineKind, Message, Tenant } from '../protocol.ts'
 import type { HotStore } from '../services/hot-store.ts'
+import type { ReadSecret } from '../services/secrets.ts'
 import { type SessionRow, toSession } from '../sessions/sessions.ts'
 import { listAudit } from '../tenants/audit.ts'
 
@@ -28,6 +29,7 @@ export interface ExportPage {
 
 export interface CollectServices extends MessageServices {
   hotStore: Pick<HotStore, 'settle'>
+  pseudonymKey: ReadSecret
 }
 
 /** Reads from a place on (null: the start) as much as is good to have in memory at once: a few MB. */
@@ -132,9 +134,9 @@ const usage: Collector = async ({ database }, { tenant, ids }, after) => {
 }
 
 /** Who did what with the user's data. */
-const audit: Collector = async ({ database }, { tenant, ids: [userId = ''] }, after) => {
+const audit: Collector = async (services, { tenant, ids: [userId = ''] }, after) => {
   const query = { userId, limit: ROWS, cursor: (after as string | null) ?? undefined }
-  const { items, nextCursor } = await listAudit(database, tenant, query)
+  const { items, nextCursor } = await listAudit(services, tenant, query)
   return { lines: items.map((entry) => ({ kind: 'audit', ...entry })), after: nextCursor ?? undefined }
 }
 

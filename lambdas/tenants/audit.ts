@@ -2,6 +2,7 @@
  * The audit log: who did what with whose data. Operations write it themselves, in the transaction of what they do
  * (sql/operations/audit.sql); here it is read, and written for what happens in the hot store.
  */
+import { pseudonymOf } from '../ageing/pseudonym.ts'
 import { pageOf, placeOf } from '../lists/newest-first.ts'
 import type {
   Actor,
@@ -14,6 +15,7 @@ import type {
   Tenant,
 } from '../protocol.ts'
 import type { Database } from '../services/database.ts'
+import type { ReadSecret } from '../services/secrets.ts'
 
 /** Who is calling, as operations want to be told: they check what may be touched, and record it. */
 export const actorBody = ({ userId, role }: Actor) => ({ user_id: userId, role })
@@ -61,15 +63,16 @@ const toEntry = (row: AuditRow): AuditEntry => ({
   fields: row.fields.map(apiName),
 })
 
-/** Newest first. */
+/** Newest first. Of a user also what was done while a hash stood in place of the id, after a year without use. */
 export async function listAudit(
-  database: Database,
+  { database, pseudonymKey }: { database: Database; pseudonymKey: ReadSecret },
   tenant: Tenant,
   { userId, limit, cursor }: AuditListQuery,
 ): Promise<Page<AuditEntry>> {
   const before = cursor === undefined ? undefined : placeOf(cursor)
+  const userIds = userId === undefined ? null : [userId, pseudonymOf(await pseudonymKey(), tenant, userId)]
   const rows = await database.callFor<{ entry: string }>(tenant, 'list_audit', [
-    { text: userId ?? null },
+    { jsonb: userIds },
     { timestamptz: before?.at ?? null },
     { uuid: before?.id ?? null },
     { integer: limit + 1 },

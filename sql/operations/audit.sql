@@ -42,19 +42,30 @@ begin
   return true; -- The Data API cannot return nothing.
 end $$;
 
--- Newest first, after the place (p_before_at, p_before_id) when that is given; p_user_id: only what was done with this
--- user's data.
-create or replace function turnkeep.list_audit(p_company_id text, p_platform text, p_user_id text, p_before_at timestamptz, p_before_id uuid, p_limit integer)
+-- Newest first, after the place (p_before_at, p_before_id) when that is given; p_user_ids, a JSON array: only what was done
+-- with the data of these, which are one user's id and what stands for it after a year.
+create or replace function turnkeep.list_audit(p_company_id text, p_platform text, p_user_ids jsonb, p_before_at timestamptz, p_before_id uuid, p_limit integer)
 returns table (entry jsonb)
 language plpgsql stable
 -- A plan for all values could use no index for what may be null.
 set plan_cache_mode = force_custom_plan as $$
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
-  return query
-    select to_jsonb(a) from public.audit_log a
-    where a.company_id = p_company_id and a.platform = p_platform
-      and (p_user_id is null or a.user_id = p_user_id)
-      and (p_before_id is null or (a.at, a.id) < (p_before_at, p_before_id))
-    order by a.at desc, a.id desc limit p_limit;
+  if p_user_ids is null then
+    return query
+      select to_jsonb(a) from public.audit_log a
+      where a.company_id = p_company_id and a.platform = p_platform
+        and (p_before_id is null or (a.at, a.id) < (p_before_at, p_before_id))
+      order by a.at desc, a.id desc limit p_limit;
+  else
+    return query
+      select to_jsonb(a) from (select distinct u.id from jsonb_array_elements_text(p_user_ids) u (id)) u
+      cross join lateral ( -- Of each along the index, however many lines there are.
+        select * from public.audit_log l
+        where l.company_id = p_company_id and l.platform = p_platform and l.user_id = u.id
+          and (p_before_id is null or (l.at, l.id) < (p_before_at, p_before_id))
+        order by l.at desc, l.id desc limit p_limit
+      ) a
+      order by a.at desc, a.id desc limit p_limit;
+  end if;
 end $$;

@@ -14,7 +14,13 @@ import {
 import type { Caller, MessageListQuery, MessageRecord, Metric } from '../../lambdas/protocol.ts'
 import { collectors } from '../../lambdas/rights/collectors.ts'
 import { openPostgresHotStore } from '../../lambdas/services/postgres-hot-store.ts'
-import { oldConversation, siblingOf, startTestArchive, type TestArchive } from '../harness/archive.ts'
+import {
+  oldConversation,
+  PSEUDONYM_KEY,
+  siblingOf,
+  startTestArchive,
+  type TestArchive,
+} from '../harness/archive.ts'
 import { onBothEngines } from '../harness/database.ts'
 import { answerTo, askIn, done, leaseOf, opened } from '../harness/hot-store.ts'
 
@@ -343,6 +349,7 @@ onBothEngines('reading through the archive', (engine) => {
     const exporting = {
       ...services,
       hotStore: openPostgresHotStore(archive.database.app, { leaseSeconds: 60, historyMessages: 5 }),
+      pseudonymKey: async () => PSEUDONYM_KEY,
     }
     const kinds: [string, number][] = []
     for (let after: unknown = null; after !== undefined; ) {

@@ -321,7 +321,7 @@ onBothEngines('a tenant', (engine) => {
       gets: [{ leave_feedback: false }],
     }),
     list_audit: () => ({
-      args: [{ text: 'u1' }, { timestamptz: null }, { uuid: null }, { integer: 100 }],
+      args: [{ jsonb: ['u1'] }, { timestamptz: null }, { uuid: null }, { integer: 100 }],
       gets: [],
     }),
     read_messages: () => ({

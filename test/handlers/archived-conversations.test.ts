@@ -1,7 +1,7 @@
 /** Conversations that have left for the archive, as clients meet them: nothing tells them so. */
 import { DeleteObjectCommand, GetObjectCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import type { MessagePage, Page, Session, UserAnswer } from '../../lambdas/protocol.ts'
+import type { AuditEntry, MessagePage, Page, Session, UserAnswer } from '../../lambdas/protocol.ts'
 import type { ApiClient, Reply } from '../harness/client.ts'
 import { linesOf, metricsOf } from '../harness/emitted-metrics.ts'
 import { erased, exported } from '../harness/rights.ts'
@@ -218,7 +218,16 @@ inBothPhases('a conversation of many months ago', ({ valkey }) => {
     const [reply] = await conversation(user, ['오래된 질문'])
     const sessionId = reply?.session?.sessionId ?? ''
     await monthsPass(sessionId, 13)
+    // Who reads it now reads what stands under a hash.
+    await turnkeep.as({ userId: 'agent', role: 'agent' }).messages(sessionId)
+    const admin = turnkeep.as({ userId: 'admin', role: 'admin' })
+    const { items } = (await admin.call<Page<AuditEntry>>('GET', '/api/audit?userId=long%20ago')).body
+    expect(items).toMatchObject([{ action: 'messages.read', actorId: 'agent', sessionId }])
     const { lines } = await exported(user, 'long ago')
+    expect(lines.filter(({ kind }) => kind === 'audit').map(({ action }) => action)).toEqual([
+      'user.exported',
+      'messages.read',
+    ])
     expect(lines.filter(({ kind }) => kind === 'message').map(({ content }) => content)).toEqual([
       '오래된 질문',
       reply?.text,
