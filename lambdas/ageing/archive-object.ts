@@ -5,6 +5,7 @@ import { v7 as uuidv7 } from 'uuid'
 import type { Tenant } from '../protocol.ts'
 import type { Bucket } from '../services/bucket.ts'
 import type { Database } from '../services/database.ts'
+import { tenantPath } from '../tenants/tenant-path.ts'
 import type { Segment } from './archivable.ts'
 import { BrokenSegment, SCHEMA_VERSION, type SegmentPlace, sha256Of, unpacked } from './segments.ts'
 
@@ -54,8 +55,7 @@ const SEGMENTS_IN_CALL = 1_000
 export const ARCHIVE_PREFIX = 'archive/'
 
 /** Below it everything of one tenant lies. */
-export const prefixOf = ({ companyId, platform }: Tenant): string =>
-  `${ARCHIVE_PREFIX}${encodeURIComponent(companyId)}/${encodeURIComponent(platform)}/`
+export const prefixOf = (tenant: Tenant): string => `${ARCHIVE_PREFIX}${tenantPath(tenant)}/`
 
 /** A key that no other object has, below the day of its writing. */
 export const newObjectKey = (tenant: Tenant): string =>

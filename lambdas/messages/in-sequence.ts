@@ -6,6 +6,7 @@ import type { Bucket } from '../services/bucket.ts'
 import type { Database } from '../services/database.ts'
 import type { ArchivedSegment, StoredMessage } from '../services/hot-store.ts'
 import { actorBody } from '../tenants/audit.ts'
+import { tenantPath } from '../tenants/tenant-path.ts'
 import { readText } from './large-text.ts'
 
 export interface ReadMessage {
@@ -25,8 +26,8 @@ const RESPONSE_BYTES = 1_000_000
 const SEGMENT_BYTES = 600
 
 /** For the messages of one call: as many segments of the session as one gives may be in its response, too. */
-function bytesFor({ companyId, platform }: Tenant): number {
-  const names = encodeURIComponent(companyId).length + encodeURIComponent(platform).length
+function bytesFor(tenant: Tenant): number {
+  const names = tenantPath(tenant).length
   return RESPONSE_BYTES - SEGMENTS_IN_CALL * (SEGMENT_BYTES + Math.ceil((names * 4) / 3))
 }
 

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto'
 import { CodedError, type MessageRecord, type Tenant } from '../protocol.ts'
 import type { Bucket } from '../services/bucket.ts'
+import { tenantPath } from '../tenants/tenant-path.ts'
 
 /**
  * Bytes of text, as JSON writes it, that may stand in a row. A row of the Data API holds 64 KB, and one that returns a
@@ -15,7 +16,7 @@ const fitsInline = (text: string): boolean =>
 
 /** Below it all versions of one message's text lie. */
 const textPrefix = ({ company_id, platform, id }: Pick<MessageRecord, 'company_id' | 'platform' | 'id'>) =>
-  `content/${encodeURIComponent(company_id)}/${encodeURIComponent(platform)}/${id}/`
+  `content/${tenantPath({ companyId: company_id, platform })}/${id}/`
 
 /** Named by the message and its text, so that writing twice is writing once and two versions never mix. */
 const objectKey = (record: Pick<MessageRecord, 'company_id' | 'platform' | 'id'>, text: string) =>

@@ -4,6 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { pseudonymOf } from '../ageing/pseudonym.ts'
+import { tenantPath } from '../tenants/tenant-path.ts'
 import { eraseArchived } from './erase-archived.ts'
 import { clearSessions } from './erase-sessions.ts'
 import type { JobServices, Run } from './jobs.ts'
@@ -35,8 +36,7 @@ export const TOMBSTONES = 'erasures/'
 
 /** For a restored database, which may be older than this erasure. It names the user by a hash alone. */
 const layTombstone: Step = async ({ services, run: { job }, cutoff }) => {
-  const { companyId, platform } = job.tenant
-  const key = `${TOMBSTONES}${encodeURIComponent(companyId)}/${encodeURIComponent(platform)}/${job.id}.json`
+  const key = `${TOMBSTONES}${tenantPath(job.tenant)}/${job.id}.json`
   const user = pseudonymOf(await services.pseudonymKey(), job.tenant, job.userId)
   await services.bucket.put(key, JSON.stringify({ ...job.tenant, user, cutoff }))
 }

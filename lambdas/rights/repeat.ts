@@ -10,6 +10,7 @@ import type { Bucket } from '../services/bucket.ts'
 import type { Database } from '../services/database.ts'
 import type { ReadSecret } from '../services/secrets.ts'
 import type { JobQueue } from '../services/turn-queue.ts'
+import { tenantIn } from '../tenants/tenant-path.ts'
 import { TOMBSTONES } from './erase.ts'
 
 interface RepeatServices {
@@ -19,8 +20,13 @@ interface RepeatServices {
   pseudonymKey: ReadSecret
 }
 
-/** Its key says the rest: which erasure, and whose tenant. */
-const tombstoneSchema = v.object({ user: v.string(), cutoff: v.string() })
+/** Its key says which erasure it is. */
+const tombstoneSchema = v.object({
+  companyId: v.string(),
+  platform: v.string(),
+  user: v.string(),
+  cutoff: v.string(),
+})
 type Tombstone = v.InferOutput<typeof tombstoneSchema> & { erasureId: string }
 
 /** Their ids may have 200 characters, and a response of the Data API holds 1 MiB. */
@@ -31,11 +37,12 @@ export async function repeatErasures(services: RepeatServices, log: Log): Promis
   let repeated = 0
   for await (const keys of services.bucket.list(TOMBSTONES))
     for (const [prefix, ids] of byTenant(keys)) {
-      const unknown = await unknownOf(services.database, tenantIn(prefix), ids)
+      const tenant = await tenantOf(services.bucket, prefix, ids)
+      if (tenant === undefined) continue
+      const unknown = await unknownOf(services.database, tenant, ids)
       const found = await Promise.all(unknown.map((id) => read(services.bucket, prefix, id)))
       const tombstones = found.filter((tombstone) => tombstone !== undefined)
       if (tombstones.length === 0) continue
-      const tenant = tenantIn(prefix)
       const users = await usersBehind(services, tenant, tombstones)
       for (const { erasureId, user, cutoff } of tombstones) {
         await services.database.callFor(tenant, 'repeat_erasure', [
@@ -61,9 +68,16 @@ function byTenant(keys: readonly string[]): Map<string, string[]> {
   return ids
 }
 
-function tenantIn(prefix: string): Tenant {
-  const [, companyId = '', platform = ''] = prefix.split('/').map(decodeURIComponent)
-  return { companyId, platform }
+/** Undefined: there is no tombstone any more. */
+async function tenantOf(
+  bucket: Pick<Bucket, 'get'>,
+  prefix: string,
+  [id = '']: readonly string[],
+): Promise<Tenant | undefined> {
+  const named = tenantIn(prefix.slice(TOMBSTONES.length))
+  if (named) return named
+  const tombstone = await read(bucket, prefix, id)
+  return tombstone && { companyId: tombstone.companyId, platform: tombstone.platform }
 }
 
 async function unknownOf(database: Database, tenant: Tenant, ids: readonly string[]): Promise<string[]> {

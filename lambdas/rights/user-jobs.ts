@@ -16,6 +16,7 @@ import type { Database } from '../services/database.ts'
 import type { ReadSecret } from '../services/secrets.ts'
 import type { JobQueue } from '../services/turn-queue.ts'
 import { actorBody } from '../tenants/audit.ts'
+import { tenantPath } from '../tenants/tenant-path.ts'
 
 export interface RightsServices {
   database: Database
@@ -41,8 +42,8 @@ interface JobRow {
 }
 
 /** Where an export lies; what is left of it while it is made lies beside it. */
-export const exportKey = ({ companyId, platform }: Tenant, id: string): string =>
-  `exports/${encodeURIComponent(companyId)}/${encodeURIComponent(platform)}/${id}.jsonl.gz`
+export const exportKey = (tenant: Tenant, id: string): string =>
+  `exports/${tenantPath(tenant)}/${id}.jsonl.gz`
 
 /** A user's id and what stands in its place where it was not used for a year. */
 export async function idsOf(pseudonymKey: ReadSecret, tenant: Tenant, userId: string): Promise<string[]> {

@@ -5,6 +5,7 @@ import { buildApp, type FauxqsServer } from 'fauxqs'
 import type { Resources } from '../../lib/resources.ts'
 import type { Gate } from './calls.ts'
 import { groupCommits, type Persistence as Writing } from './group-commit.ts'
+import { refuseLongKeys } from './object-keys.ts'
 import { answerVersions, type ObjectList } from './object-versions.ts'
 import { guard } from './queue-and-bucket-gate.ts'
 
@@ -74,6 +75,7 @@ export async function startQueueAndBucket(
     done()
   })
   if (gate) guard(app, gate, queueArn)
+  refuseLongKeys(app)
   answerVersions(app, s3Store)
   // What a request wrote is durable before its answer leaves.
   const writes = persistence && groupCommits(persistence)

@@ -7,6 +7,7 @@ import {
   S3Client,
 } from '@aws-sdk/client-s3'
 import type { Tenant } from '../../lambdas/protocol.ts'
+import { tenantIn } from '../../lambdas/tenants/tenant-path.ts'
 import type { Environment } from '../environment.ts'
 
 /** One gzip member, as the manifest has it. docs/archive-format.md. */
@@ -21,7 +22,7 @@ export interface ManifestSegment {
   sha256: string
 }
 
-export interface Manifest {
+export interface Manifest extends Tenant {
   schemaVersion: number
   bytes: number
   sha256: string
@@ -48,7 +49,7 @@ export interface Archive {
   keepText(key: string, text: string): Promise<void>
 }
 
-const OBJECT = /^archive\/([^/]+)\/([^/]+)\/\d{4}\/\d{2}\/\d{2}\/[0-9a-f-]{36}\.jsonl\.gz$/
+const OBJECT = /^archive\/([^/]+\/[^/]+)\/\d{4}\/\d{2}\/\d{2}\/[0-9a-f-]{36}\.jsonl\.gz$/
 
 const isMissing = (error: unknown): boolean =>
   /^(NoSuchKey|NotFound|InvalidRange)$/.test((error as Error).name)
@@ -68,23 +69,23 @@ export function openArchive(environment: Environment, abortSignal: AbortSignal):
     ))
       for (const { Key = '' } of Contents) yield Key
   }
+  const manifestOf = async (key: string): Promise<Manifest | undefined> => {
+    try {
+      return JSON.parse((await read(key.replace(/\.jsonl\.gz$/, '.manifest.json'))).toString())
+    } catch (error) {
+      if (isMissing(error)) return undefined
+      throw error
+    }
+  }
   return {
     async *objects(from) {
       for await (const key of keysBelow(from)) {
-        const [, companyId, platform] = OBJECT.exec(key) ?? []
-        if (companyId === undefined || platform === undefined) continue
-        const tenant = { companyId: decodeURIComponent(companyId), platform: decodeURIComponent(platform) }
-        yield { key, tenant }
+        const [, path] = OBJECT.exec(key) ?? []
+        const tenant = path && (tenantIn(path) ?? (await manifestOf(key)))
+        if (tenant) yield { key, tenant: { companyId: tenant.companyId, platform: tenant.platform } }
       }
     },
-    async manifest({ key }) {
-      try {
-        return JSON.parse((await read(key.replace(/\.jsonl\.gz$/, '.manifest.json'))).toString())
-      } catch (error) {
-        if (isMissing(error)) return undefined
-        throw error
-      }
-    },
+    manifest: ({ key }) => manifestOf(key),
     async has(Key) {
       try {
         await client.send(new HeadObjectCommand({ Bucket, Key }), { abortSignal })

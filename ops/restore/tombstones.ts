@@ -1,17 +1,14 @@
 /** What was erased, as the bucket remembers it: a database that was restored may not. docs/rights.md. */
 import type { Tenant } from '../../lambdas/protocol.ts'
+import { tenantPath } from '../../lambdas/tenants/tenant-path.ts'
 import type { Archive } from './archive.ts'
 
 /** Milliseconds since the epoch up to which everything of a user is erased, by the user's keyed hash. */
 export type Tombstones = ReadonlyMap<string, number>
 
-export async function readTombstones(
-  archive: Pick<Archive, 'texts'>,
-  { companyId, platform }: Tenant,
-): Promise<Tombstones> {
+export async function readTombstones(archive: Pick<Archive, 'texts'>, tenant: Tenant): Promise<Tombstones> {
   const tombstones = new Map<string, number>()
-  const prefix = `erasures/${encodeURIComponent(companyId)}/${encodeURIComponent(platform)}/`
-  for await (const text of archive.texts(prefix)) {
+  for await (const text of archive.texts(`erasures/${tenantPath(tenant)}/`)) {
     const { user, cutoff }: { user: string; cutoff: string } = JSON.parse(text)
     tombstones.set(user, Math.max(Date.parse(cutoff), tombstones.get(user) ?? 0))
   }

@@ -98,6 +98,12 @@ test('deleting all versions removes that object alone, and again nothing', async
   expect(await bucket.get('a/<one> & "more" of it')).toBe('text')
 })
 
+test('a key above 1,024 bytes is refused, as S3 refuses it', async () => {
+  await bucket.put('가'.repeat(341), 'fits')
+  expect(await bucket.get('가'.repeat(341))).toBe('fits')
+  await expect(bucket.put('가'.repeat(342), 'does not')).rejects.toMatchObject({ code: 'unavailable' })
+})
+
 test('a bucket that does not exist is unavailable to all of it', async () => {
   const other = openBucket('another-bucket')
   const refused = { code: 'unavailable' }
