@@ -15,8 +15,8 @@ export interface SessionWanted {
   from: string | null
   /** A client named it as a parent, or as what to answer again. */
   named: boolean
-  /** Makes the session if it is not there. */
-  make: { owner: string; channel: string | null; title: string } | undefined
+  /** Makes the session if it is not there; not for a turn that was opened before its owner was erased. */
+  make: { owner: string; channel: string | null; title: string; opened_at?: string } | undefined
   /** Messages to load. */
   count: number
   /** As in TurnRequest. */

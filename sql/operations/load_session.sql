@@ -39,9 +39,10 @@ begin
 end $$;
 
 -- What a cache has to know of a session and a thread to open turns in it. p_request: session_id, thread_id, from (a
--- message that must be there, or null), named (the client named it as the parent), owner, channel and title (for a
--- session that is not there; without an owner none is made), owned_by, count (0: nor the newest answer) and bytes of messages,
--- without_archived (as open_turn takes it; the newest answer may then be one of which only its place is known).
+-- message that must be there, or null), named (the client named it as the parent), owner, channel, title and opened_at (for a
+-- session that is not there; without an owner none is made, nor for a turn that was opened before its owner was erased), owned_by,
+-- count (0: nor the newest answer) and bytes of messages, without_archived (as open_turn takes it; the newest answer may then be one
+-- of which only its place is known).
 -- Rows by kind:
 --   refused  {code, field?, message_id?}: as open_turn would;
 --   lapsed   {message_id}: a turn that was opened here has lost its writer;
@@ -65,15 +66,23 @@ declare
   v_messages public.chat_messages[];
   v_busy public.chat_turns;
   v_created boolean := false;
+  v_now timestamptz;
   v_detail text;
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
+  if p_request ->> 'owner' is not null then
+    perform turnkeep.lock_erasures(p_company_id, p_platform, true);
+    v_now := clock_timestamp();
+  end if;
   select * into v_session from public.chat_sessions s
   where s.company_id = p_company_id and s.platform = p_platform and s.id = v_session_id;
-  if not found and p_request ->> 'owner' is not null and not turnkeep.is_erased_session(p_company_id, p_platform, v_session_id) then
+  if not found and p_request ->> 'owner' is not null and not turnkeep.is_erased(
+    p_company_id, p_platform, p_request ->> 'owner', v_session_id, (p_request ->> 'opened_at')::timestamptz)
+  then
     begin
-      insert into public.chat_sessions (id, company_id, platform, user_id, channel, title)
-      values (v_session_id, p_company_id, p_platform, p_request ->> 'owner', p_request ->> 'channel', p_request ->> 'title')
+      insert into public.chat_sessions (id, company_id, platform, user_id, channel, title, created_at, last_active_at, expires_at)
+      values (v_session_id, p_company_id, p_platform, p_request ->> 'owner', p_request ->> 'channel', p_request ->> 'title',
+        v_now, v_now, v_now + interval '24 hours')
       on conflict do nothing;
       v_created := found;
       -- Only the insert tells whether the id is another tenant's. A message cannot be in a session that was not there.

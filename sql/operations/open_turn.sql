@@ -136,6 +136,11 @@ declare
   v_history public.chat_messages[];
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
+  -- Before anything else is locked, and only where a session is to be made.
+  perform 1 from public.chat_sessions s where s.company_id = p_company_id and s.platform = p_platform and s.id = v_session_id;
+  if not found then
+    perform turnkeep.lock_erasures(p_company_id, p_platform, true);
+  end if;
 
   begin -- A refusal raised in here takes back whatever was written before it.
     if p_request ->> 'key' is not null then
@@ -162,8 +167,10 @@ begin
         raise exception using errcode = 'TK001', message = 'not_found', detail = '{}';
       end if;
       insert into public.tenants (company_id, platform) values (p_company_id, p_platform) on conflict do nothing;
-      insert into public.chat_sessions (id, company_id, platform, user_id, channel, title)
-      values (v_session_id, p_company_id, p_platform, p_request ->> 'owner', p_request ->> 'channel', p_request ->> 'title')
+      v_now := clock_timestamp();
+      insert into public.chat_sessions (id, company_id, platform, user_id, channel, title, created_at, last_active_at, expires_at)
+      values (v_session_id, p_company_id, p_platform, p_request ->> 'owner', p_request ->> 'channel', p_request ->> 'title',
+        v_now, v_now, v_now + interval '24 hours')
       on conflict do nothing;
       v_created := found;
       select * into v_session from public.chat_sessions s

@@ -4,15 +4,20 @@
 create or replace function turnkeep.create_session(p_company_id text, p_platform text, p_caller jsonb, p_session jsonb)
 returns setof public.chat_sessions
 language plpgsql as $$
+declare
+  v_now timestamptz;
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
+  perform turnkeep.lock_erasures(p_company_id, p_platform, true);
+  v_now := clock_timestamp();
   perform turnkeep.audit_other(
     p_company_id, p_platform, p_caller, 'session.created', p_session ->> 'user_id', (p_session ->> 'id')::uuid);
   insert into public.tenants (company_id, platform) values (p_company_id, p_platform) on conflict do nothing;
   return query
-    insert into public.chat_sessions (id, company_id, platform, user_id, channel, title, metadata)
+    insert into public.chat_sessions (id, company_id, platform, user_id, channel, title, metadata, created_at,
+      last_active_at, expires_at)
     values ((p_session ->> 'id')::uuid, p_company_id, p_platform, p_session ->> 'user_id', p_session ->> 'channel',
-      p_session ->> 'title', p_session -> 'metadata')
+      p_session ->> 'title', p_session -> 'metadata', v_now, v_now, v_now + interval '24 hours')
     returning *;
 end $$;
 

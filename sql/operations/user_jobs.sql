@@ -13,7 +13,8 @@ language sql immutable as $$
 $$;
 
 -- Saves and erasures of a tenant meet here: a save holds it shared, so that an erasure begins when every save that did not
--- see its tombstone has ended. Until the end of the transaction.
+-- see its tombstone has ended; so does whatever makes a session, which is younger than an erasure that it has waited for. Until
+-- the end of the transaction.
 create or replace function turnkeep.lock_erasures(p_company_id text, p_platform text, p_shared boolean) returns void
 language plpgsql as $$
 declare

@@ -1,9 +1,12 @@
 /** What the operations behind exports and erasures promise of themselves. */
+import pg from 'pg'
 import { v7 as uuidv7 } from 'uuid'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { MessageRecord } from '../../lambdas/protocol.ts'
 import type { Argument } from '../../lambdas/services/database.ts'
+import { openPostgresHotStore } from '../../lambdas/services/postgres-hot-store.ts'
 import { onBothEngines, startTestDatabase, type TestDatabase } from '../harness/database.ts'
+import { askIn } from '../harness/hot-store.ts'
 import { record } from '../harness/records.ts'
 
 const ACME = { companyId: 'acme', platform: 'web' }
@@ -132,6 +135,65 @@ onBothEngines('the rights of users', (engine) => {
       { kind: 'refused', body: expect.stringContaining('not_found') },
     ])
   })
+
+  test('a session that is made late for a turn of before the erasure is not made', async () => {
+    const wanted = (opened_at: string) => ({
+      jsonb: {
+        session_id: uuidv7(),
+        thread_id: 'main',
+        from: null,
+        named: false,
+        owner: 'late',
+        channel: null,
+        title: 'what was asked',
+        opened_at,
+        count: 0,
+        bytes: 9,
+      },
+    })
+    const before = wanted(at(-HOUR_MS))
+    await requestErasure('late')
+    expect(await call('load_session', before)).toMatchObject([{ kind: 'refused' }])
+    expect(await database.inTenant('acme', `select 1 from chat_sessions where user_id = 'late'`)).toEqual([])
+    expect(await call('load_session', wanted(at(HOUR_MS)))).toMatchObject([{ kind: 'session' }])
+  })
+
+  test.skipIf(engine === 'embedded')(
+    'a session that begins while an erasure is asked for waits for it, and is younger',
+    async () => {
+      const client = new pg.Client({ connectionString: database.url })
+      await client.connect()
+      try {
+        await client.query('begin')
+        await client.query(`select turnkeep.lock_erasures('acme', 'web', false)`)
+        const store = openPostgresHotStore(database.app, { leaseSeconds: 60, historyMessages: 5 })
+        const opening = [
+          store.openTurn(askIn(ACME, { owner: 'begins' })),
+          call('create_session', ADMIN, { jsonb: { id: uuidv7(), user_id: 'begins', metadata: {} } }),
+          call('load_session', {
+            jsonb: {
+              ...{ session_id: uuidv7(), thread_id: 'main', from: null, named: false },
+              ...{ owner: 'begins', count: 0, bytes: 9 },
+            },
+          }),
+        ]
+        const waiting = `select count(*)::int as n from pg_locks where locktype = 'advisory' and not granted
+          and database = (select oid from pg_database where datname = current_database())`
+        await expect.poll(async () => (await client.query(waiting)).rows[0].n).toBe(opening.length)
+        const { rows } = await client.query('select clock_timestamp()::text as cutoff')
+        await client.query('commit')
+        await Promise.all(opening)
+        expect(
+          await database.inTenant(
+            'acme',
+            `select created_at > '${rows[0].cutoff}' as is_younger from chat_sessions where user_id = 'begins'`,
+          ),
+        ).toEqual(opening.map(() => ({ is_younger: true })))
+      } finally {
+        await client.end()
+      }
+    },
+  )
 
   test('saves and erasures at once leave nothing of what was made before', async () => {
     const records = Array.from({ length: 200 }, () => record({ user_id: 'racing', created_at: at(-1_000) }))

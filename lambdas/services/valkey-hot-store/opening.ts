@@ -154,10 +154,17 @@ async function openQuestion(
       }),
     }),
   )
-  // Beside the answer, so that the session can be read at once. Where that fails, saving makes it.
+  // Beside the answer, so that the session can be read at once. Where that fails, saving makes it. It may be late.
   if (turn.outcome === 'opened' && turn.created && request.sessionIsNew)
     means.source
-      .load(tenant, { ...place, ownedBy: null, from: null, named: false, make, count: 0 })
+      .load(tenant, {
+        ...place,
+        ownedBy: null,
+        from: null,
+        named: false,
+        make: { ...make, opened_at: turn.openedAt },
+        count: 0,
+      })
       .catch(() => undefined)
   return turn
 }
