@@ -79,7 +79,7 @@ const english = {
   dataFailed: 'That did not work.',
   exportTitle: 'Take a copy',
   exportText:
-    'Your conversations, ratings and usage in one file (NDJSON, gzip). It can be had for seven days.',
+    'Your conversations, ratings and usage, and who did what with them, in one file (NDJSON, gzip). It can be had for seven days.',
   exportStart: 'Make a copy',
   exportAgain: 'Make a new copy',
   exporting: (conversations: number, messages: number) =>
@@ -89,12 +89,12 @@ const english = {
   eraseTitle: 'Erase everything',
   eraseText: 'Removes all your conversations from every place where they are kept.',
   eraseConfirm:
-    'Answers that are being written are stopped. All your conversations, ratings, copies and your usage are removed, also from the archive, and nobody can bring them back. Backups end by themselves within weeks. You can go on using this service afterwards.',
+    'Answers that are being written are stopped. All your conversations, ratings, copies and your usage are removed, also from the archive, and nobody can bring them back. Backups end by themselves within weeks. Who asked for what and when, without any content, stays on record for a year. You can go on using this service afterwards.',
   erase: 'Erase…',
   eraseForGood: 'Erase everything for good',
   erasing: 'Erasing',
   eraseFailed: 'Not everything could be erased yet. Try again later, or tell whoever runs this service.',
-  erasedText: 'Everything that was kept of you has been erased.',
+  erasedText: 'Your conversations and everything that belongs to them have been erased.',
   close: 'Close',
 
   signIn: 'Sign in',
@@ -227,7 +227,8 @@ const korean: Words = {
     `대화 ${conversations}개, 메시지 ${messages}개가 보관되어 있습니다.`,
   dataFailed: '처리하지 못했습니다.',
   exportTitle: '사본 받기',
-  exportText: '나눈 대화와 평가, 사용량을 파일 하나(NDJSON, gzip)로 받습니다. 7일 동안 내려받을 수 있습니다.',
+  exportText:
+    '나눈 대화와 평가, 사용량, 그리고 누가 이를 어떻게 다루었는지를 파일 하나(NDJSON, gzip)로 받습니다. 7일 동안 내려받을 수 있습니다.',
   exportStart: '사본 만들기',
   exportAgain: '새 사본 만들기',
   exporting: (conversations, messages) =>
@@ -237,12 +238,12 @@ const korean: Words = {
   eraseTitle: '모두 삭제',
   eraseText: '나눈 대화를 보관된 모든 곳에서 삭제합니다.',
   eraseConfirm:
-    '작성 중인 답변은 중지됩니다. 나눈 대화와 평가, 사본, 사용량을 보관소에 있는 것까지 모두 삭제하며 누구도 되돌릴 수 없습니다. 백업은 몇 주 안에 저절로 사라집니다. 삭제한 뒤에도 서비스는 계속 이용할 수 있습니다.',
+    '작성 중인 답변은 중지됩니다. 나눈 대화와 평가, 사본, 사용량을 보관소에 있는 것까지 모두 삭제하며 누구도 되돌릴 수 없습니다. 백업은 몇 주 안에 저절로 사라집니다. 누가 언제 무엇을 요청했는지는 대화 내용 없이 1년 동안 기록으로 남습니다. 삭제한 뒤에도 서비스는 계속 이용할 수 있습니다.',
   erase: '삭제…',
   eraseForGood: '되돌릴 수 없이 모두 삭제',
   erasing: '삭제하는 중',
   eraseFailed: '아직 모두 삭제하지 못했습니다. 나중에 다시 시도하거나 서비스 운영자에게 알려 주세요.',
-  erasedText: '보관된 내용을 모두 삭제했습니다.',
+  erasedText: '나눈 대화와 그에 딸린 모든 내용을 삭제했습니다.',
   close: '닫기',
 
   signIn: '로그인',

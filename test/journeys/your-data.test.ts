@@ -79,6 +79,7 @@ test('a person sees what is kept, takes a copy and erases everything, in Korean'
 
   await button(page, '삭제…').click()
   await dialog(page).getByText('누구도 되돌릴 수 없습니다').waitFor()
+  await dialog(page).getByText('1년 동안 기록으로 남습니다').waitFor()
   await picture(page, 'your-data-asked-wide')
   await button(page, '취소').click()
   await button(page, '삭제…').waitFor()
@@ -86,7 +87,7 @@ test('a person sees what is kept, takes a copy and erases everything, in Korean'
 
   await button(page, '삭제…').click()
   await button(page, '되돌릴 수 없이 모두 삭제').click()
-  await dialog(page).getByText('보관된 내용을 모두 삭제했습니다.').waitFor()
+  await dialog(page).getByText('나눈 대화와 그에 딸린 모든 내용을 삭제했습니다.').waitFor()
   expect(await turnkeep.rows('select 1 from chat_sessions', TENANT)).toEqual([])
   await button(page, '닫기').click()
   await page.getByText('나눈 대화가 여기에 표시됩니다.').waitFor()
@@ -112,6 +113,7 @@ test('it says the same in English, and fits a phone', async () => {
   await dialog(page).getByText('1 conversation with 2 messages are kept for you.').waitFor()
   await button(page, 'Erase…').click()
   await dialog(page).getByText('nobody can bring them back').waitFor()
+  await dialog(page).getByText('stays on record for a year').waitFor()
   await picture(page, 'your-data-asked-phone')
   const { x = -1, width = 0 } = (await dialog(page).boundingBox()) ?? {}
   expect(x).toBeGreaterThanOrEqual(0)
@@ -138,7 +140,7 @@ test('an erasure that fails says so, and may be asked for again', async () => {
   await picture(page, 'your-data-failed-wide')
   isFailing = false
   await button(page, '되돌릴 수 없이 모두 삭제').click()
-  await dialog(page).getByText('보관된 내용을 모두 삭제했습니다.').waitFor()
+  await dialog(page).getByText('나눈 대화와 그에 딸린 모든 내용을 삭제했습니다.').waitFor()
 })
 
 test('where something fails it says so, and nothing is gone', async () => {
