@@ -175,10 +175,10 @@ const toReceipt = (job: JobRow): ErasureReceipt => ({
 /** Whether a job was removed with its user while somebody worked on it. */
 export async function isGone(
   database: Database,
-  { tenant, kind, id }: { tenant: Tenant; kind: JobKind; id: string },
+  { tenant, kind, id, userId }: { tenant: Tenant; kind: JobKind; id: string; userId: string },
 ): Promise<boolean> {
   const rows = await database.callFor(tenant, 'get_user_job', [
-    { jsonb: actorBody({ userId: '', role: 'admin' }) },
+    { jsonb: actorBody({ userId, role: 'user' }) },
     { text: kind },
     { uuid: id },
   ])

@@ -110,16 +110,24 @@ language sql stable as $$
     )
 $$;
 
--- How a job stands, for whoever may see it.
+-- How a job stands, for whoever may see it. Whoever sees another user's export that is done is given a link to it, which is recorded.
 create or replace function turnkeep.get_user_job(p_company_id text, p_platform text, p_caller jsonb, p_kind text, p_id uuid)
 returns table (job jsonb)
-language plpgsql stable as $$
+language plpgsql as $$
+declare
+  v_job public.user_jobs;
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
-  return query
-    select to_jsonb(j) from public.user_jobs j
-    where j.company_id = p_company_id and j.platform = p_platform and j.id = p_id and j.kind = p_kind
-      and turnkeep.may_act_on_user(p_caller, j.user_id);
+  select * into v_job from public.user_jobs j
+  where j.company_id = p_company_id and j.platform = p_platform and j.id = p_id and j.kind = p_kind
+    and turnkeep.may_act_on_user(p_caller, j.user_id);
+  if not found then
+    return;
+  end if;
+  if v_job.kind = 'export' and v_job.state = 'done' then
+    perform turnkeep.audit_other(p_company_id, p_platform, p_caller, 'user.exported', v_job.user_id);
+  end if;
+  return query select to_jsonb(v_job);
 end $$;
 
 -- What there is of a user, at a glance: kind 'counts' {sessions, messages}; 'job' with the newest export and the newest
@@ -134,6 +142,13 @@ begin
     return;
   end if;
   perform turnkeep.audit_other(p_company_id, p_platform, p_caller, 'user.read', p_user_id);
+  perform turnkeep.audit_other(p_company_id, p_platform, p_caller, 'user.exported', p_user_id)
+  from (
+    select j.state from public.user_jobs j
+    where j.company_id = p_company_id and j.platform = p_platform and j.user_id = p_user_id and j.kind = 'export'
+    order by j.created_at desc, j.id desc limit 1
+  ) newest
+  where newest.state = 'done';
   return query
     select 'counts', jsonb_build_object('sessions', count(*), 'messages', coalesce(sum(s.message_count), 0)) from public.chat_sessions s
     where s.company_id = p_company_id and s.platform = p_platform and s.user_id = any (turnkeep.texts_of(p_user_ids))

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import type { ExportAnswer, Session } from '../../lambdas/protocol.ts'
+import type { AuditEntry, ExportAnswer, Page, Session } from '../../lambdas/protocol.ts'
 import { download, exportEnded, exported, type Line } from '../harness/rights.ts'
 import { inBothPhases, startTurnkeep, type Turnkeep } from '../harness/turnkeep.ts'
 
@@ -101,6 +101,16 @@ inBothPhases('an export', (phase) => {
     const admin = turnkeep.as({ userId: 'admin', role: 'admin' })
     expect((await admin.call<ExportAnswer>('GET', `/api/exports/${body.exportId}`)).body.status).toBe('ready')
     expect((await admin.call('GET', `/api/erasures/${body.exportId}`)).status).toBe(404)
+    // Each link to it that somebody else was given is on record, whichever way.
+    await admin.call('GET', '/api/users/own')
+    await user.call('GET', `/api/exports/${body.exportId}`)
+    const { items } = (await admin.call<Page<AuditEntry>>('GET', '/api/audit?userId=own')).body
+    expect(items.map(({ actorId, action }) => `${actorId} ${action}`)).toEqual([
+      'admin user.exported',
+      'admin user.read',
+      'admin user.exported',
+      'own user.exported',
+    ])
     expect((await admin.call('GET', '/api/exports/nonsense')).status).toBe(400)
     expect((await admin.call('POST', '/api/users/%E0%A4%A/export')).status).toBe(400)
   })
