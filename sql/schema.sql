@@ -383,6 +383,7 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 -- is_due(p_created_at timestamp with time zone, p_sequence integer, p_due jsonb) returns boolean
 -- is_erased(p_company_id text, p_platform text, p_user_id text, p_session_id uuid, p_created_at timestamp with time zone) returns boolean
 -- is_erased_session(p_company_id text, p_platform text, p_session_id uuid) returns boolean
+-- is_titled_by(p_title text, p_message chat_messages) returns boolean
 -- lapsed_turns(p_limit integer) returns TABLE(company_id text, platform text, message_id uuid)
 -- leave_feedback(p_company_id text, p_platform text, p_caller jsonb, p_message_id uuid, p_score integer, p_comment text) returns boolean
 -- limit_checks(p_checks jsonb) returns TABLE(place integer, rank integer, company_id text, platform text, kind text, key text, allowance integer, span interval, count integer)

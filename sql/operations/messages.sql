@@ -135,12 +135,25 @@ begin
   return true;
 end $$;
 
--- Soft-deletes a message; repeating it changes nothing. Recorded whoever does it, once. False: no such message for this
--- caller.
+-- Whether a session was named by its first question: the beginning of that, each row of white space one space. Of a text that
+-- stands in an object nobody can say; it counts as one that did.
+create or replace function turnkeep.is_titled_by(p_title text, p_message public.chat_messages) returns boolean
+language sql immutable as $$
+  select p_message.role = 'user' and p_message.sequence_number = 1 and (
+    p_message.content_key is not null
+    or starts_with(regexp_replace(p_message.content, w.space, '', 'g'), regexp_replace(p_title, w.space, '', 'g'))
+  )
+  -- As JavaScript knows it, which made the title.
+  from (values ('[\s\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff]+')) w (space)
+$$;
+
+-- Soft-deletes a message, and with it the title that was made of it; repeating it changes nothing. Recorded whoever does it,
+-- once. False: no such message for this caller.
 create or replace function turnkeep.delete_message(p_company_id text, p_platform text, p_caller jsonb, p_message_id uuid) returns boolean
 language plpgsql as $$
 declare
   v_place record;
+  v_message public.chat_messages;
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
   select * into v_place from turnkeep.touched_message(p_company_id, p_platform, p_caller, p_message_id);
@@ -148,9 +161,11 @@ begin
     return false;
   end if;
   update public.chat_messages m set is_deleted = true, deleted_at = now(), updated_at = now()
-  where m.company_id = p_company_id and m.platform = p_platform and m.id = p_message_id and not m.is_deleted;
+  where m.company_id = p_company_id and m.platform = p_platform and m.id = p_message_id and not m.is_deleted
+  returning m.* into v_message;
   if found then
-    update public.chat_sessions s set message_count = s.message_count - 1
+    update public.chat_sessions s
+    set message_count = s.message_count - 1, title = case when turnkeep.is_titled_by(s.title, v_message) then null else s.title end
     where s.company_id = p_company_id and s.platform = p_platform and s.id = v_place.session_id;
     perform turnkeep.audit(
       p_company_id, p_platform, p_caller, 'message.deleted', v_place.user_id, v_place.session_id, p_message_id);

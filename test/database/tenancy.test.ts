@@ -450,6 +450,7 @@ onBothEngines('a tenant', (engine) => {
     'held_by_turns',
     'history',
     'is_due',
+    'is_titled_by',
     'is_erased',
     'is_erased_session',
     'lapsed_turns',

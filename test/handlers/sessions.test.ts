@@ -205,6 +205,38 @@ inBothPhases('sessions', (phase) => {
       expect(await user.messages(sessionId)).toEqual(left)
       expect((await user.call('GET', `/api/sessions/${sessionId}`)).body).toMatchObject({ messageCount: 1 })
     })
+
+    test.each([
+      {
+        of: 'its first question',
+        message: '  첫\u3000질문 😀\n\t둘째 줄 '.padEnd(200, '가'),
+        named: undefined,
+        left: null,
+      },
+      {
+        of: 'one that is too long for a row',
+        message: `큰 글 ${'😀 '.repeat(9_000)}`,
+        named: undefined,
+        left: null,
+      },
+      { of: 'another name', message: '비밀 번호', named: '내 대화', left: '내 대화' },
+    ])('takes the title that was made of it along: $of', async ({ message, named, left }) => {
+      const user = turnkeep.as({ userId: 'titled' })
+      const { session } = await user.ask(message)
+      const path = `/api/sessions/${session?.sessionId}`
+      const second = await user.ask({ message, sessionId: session?.sessionId })
+      const title = async () => (await user.call<Session>('GET', path)).body.title
+      if (named) await user.call('PATCH', path, { title: named })
+      const before = await title()
+      expect(before).toBeTruthy()
+      await user.call('DELETE', `/api/messages/${second.session?.userMessageId}`)
+      await user.call('DELETE', `/api/messages/${session?.messageId}`)
+      expect(await title()).toBe(before)
+      await user.call('DELETE', `/api/messages/${session?.userMessageId}`)
+      expect(await title()).toBe(left)
+      await turnkeep.drained()
+      expect(await title()).toBe(left)
+    })
   })
 
   describe('feedback', () => {
