@@ -203,7 +203,7 @@ begin
 end $$;
 
 -- Sessions of a user by their ids, after the one that is given: one that is used meanwhile keeps its place. p_user_ids as in
--- request_erasure.
+-- request_erasure. What an erasure is to remove that has only been asked for is not among them: it would outlive it in the export.
 create or replace function turnkeep.export_sessions(p_company_id text, p_platform text, p_user_ids jsonb, p_after uuid, p_limit integer)
 returns setof public.chat_sessions
 language plpgsql stable as $$
@@ -212,7 +212,11 @@ begin
   return query
     select s.* from public.chat_sessions s
     where s.company_id = p_company_id and s.platform = p_platform and s.user_id = any (turnkeep.texts_of(p_user_ids)) and s.deleted_at is null
-      and s.id > p_after
+      and s.id > p_after and not exists (
+        select 1 from public.erasures e
+        where e.company_id = p_company_id and e.platform = p_platform and e.user_id = any (turnkeep.texts_of(p_user_ids))
+          and s.created_at <= e.cutoff
+      )
     order by s.id limit p_limit;
 end $$;
 

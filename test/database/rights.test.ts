@@ -136,6 +136,25 @@ onBothEngines('the rights of users', (engine) => {
     ])
   })
 
+  test('an export that is made while an erasure waits has nothing of what that is to remove', async () => {
+    const exported = async () =>
+      (
+        await call<{ id: string }>(
+          'export_sessions',
+          { jsonb: ['leaving', 'anon_0'] },
+          { uuid: '00000000-0000-0000-0000-000000000000' },
+          { integer: 9 },
+        )
+      ).map(({ id }) => id)
+    const before = record({ user_id: 'leaving' })
+    await save(before)
+    expect(await exported()).toEqual([before.session_id])
+    await requestErasure('leaving')
+    const after = record({ user_id: 'leaving', created_at: at(HOUR_MS) })
+    await save(after)
+    expect(await exported()).toEqual([after.session_id])
+  })
+
   test('a session that is made late for a turn of before the erasure is not made', async () => {
     const wanted = (opened_at: string) => ({
       jsonb: {
