@@ -766,7 +766,7 @@ export const metricUnits = {
   /** Messages that have left Postgres for the archive in one run, and what it wrote to the bucket for them. */
   RowsArchived: 'Count',
   BytesArchived: 'Bytes',
-  /** Messages of a tenant did not leave, since something went wrong; or a run had to stop before all that is due had left. */
+  /** Messages did not leave: something went wrong with a tenant, a run had to stop, or a row is not what the archive can hold. */
   ArchiveFailed: 'Count',
   /** A row is not what the archive can hold, and stays in Postgres. */
   RowUnfitForArchive: 'Count',

@@ -95,7 +95,7 @@ export async function archive(services: ArchiveServices, options: ArchiveOptions
       if (error instanceof CodedError && error.code === 'unavailable') throw error
     }
   }
-  if (!total.isFinished) services.count('ArchiveFailed')
+  if (!total.isFinished || total.unfit > 0) services.count('ArchiveFailed')
   services.measure('RowsArchived', total.messages)
   services.measure('BytesArchived', total.bytes)
   services.measure('OldestMessageAge', oldestSeconds)
