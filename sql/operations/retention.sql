@@ -83,6 +83,24 @@ declare
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
   select * into v_times from turnkeep.retention_times(p_company_id, p_platform);
+  -- Turns have the text, too, where nothing was saved since (sweep_turns), and stand in for a message that is not there. First, as
+  -- saving locks them. Of a question whose answer stays the turn does: that may be its only copy.
+  with purged as materialized (
+    select m.id from public.chat_messages m
+    where m.company_id = p_company_id and m.platform = p_platform and m.id = any (v_ids)
+      and (m.created_at < v_times.kept_after or (m.is_deleted and m.deleted_at < v_times.deleted_before))
+  ), turns as (
+    delete from public.chat_turns t using purged p
+    where t.company_id = p_company_id and t.platform = p_platform and t.message_id = p.id and t.state = 'finished'
+    returning t.message_id
+  ), questions as (
+    update public.chat_turns t set question = null
+    from purged p
+    where t.company_id = p_company_id and t.platform = p_platform and t.question_id = p.id and t.state = 'finished'
+      and t.question is not null and t.message_id not in (select x.id from purged x)
+  )
+  delete from public.chat_reply_events e using turns t
+  where e.company_id = p_company_id and e.platform = p_platform and e.message_id = t.message_id;
   update public.chat_messages m
   set content = '', content_key = null, sources = '[]', metadata = '{}', feedback_comment = null, deleted_at = null,
     updated_at = now()
