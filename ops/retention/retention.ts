@@ -30,6 +30,7 @@ const KINDS = {
   deletedMessages: 'deleted messages',
   overdueMessages: 'messages too old',
   archiveObjects: 'archive objects',
+  archivedMessages: 'messages in them',
   usersToHide: 'users to hide',
   auditLines: 'audit lines',
 } as const

@@ -321,34 +321,76 @@ begin
   return next;
 end $$;
 
--- What the next run would do, and nothing is changed: rows of each kind that are due now.
+-- What the next run would do, and nothing is changed: how many of each kind are due now, where all of the archive can be read.
+-- Sessions go first, and what goes with them is counted as theirs.
 create or replace function turnkeep.retention_due(p_company_id text, p_platform text)
 returns table (kind text, rows bigint)
 language plpgsql stable as $$
 #variable_conflict use_column
 declare
   v_times record;
+  v_over uuid[];
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
   select * into v_times from turnkeep.retention_times(p_company_id, p_platform);
+  v_over := array(
+    select s.id from public.chat_sessions s
+    where s.company_id = p_company_id and s.platform = p_platform
+      and (s.deleted_at < v_times.deleted_before or s.last_active_at < v_times.kept_after)
+  );
   return query
-    select 'deletedSessions', count(*) from public.chat_sessions s
-    where s.company_id = p_company_id and s.platform = p_platform and s.deleted_at < v_times.deleted_before;
-  return query
-    select 'overdueSessions', count(*) from public.chat_sessions s
-    where s.company_id = p_company_id and s.platform = p_platform and s.deleted_at is null and s.last_active_at < v_times.kept_after;
+    select k.kind, count(s.id) from (values ('overdueSessions', true), ('deletedSessions', false)) k (kind, is_there)
+    left join public.chat_sessions s on s.company_id = p_company_id and s.platform = p_platform and s.id = any (v_over)
+      and (s.deleted_at is null) = k.is_there and not exists (
+        select 1 from public.erased_sessions e
+        where e.company_id = p_company_id and e.platform = p_platform and e.session_id = s.id
+      )
+    group by 1 order by 1;
   return query
     select case when m.is_deleted then 'deletedMessages' else 'overdueMessages' end, count(*) from public.chat_messages m
-    join public.chat_sessions s on s.company_id = p_company_id and s.platform = p_platform and s.id = m.session_id
-    where m.company_id = p_company_id and m.platform = p_platform and s.deleted_at is null
-      and (v_times.kept_after is null or s.last_active_at >= v_times.kept_after)
-      and (m.created_at < v_times.kept_after or (m.is_deleted and m.deleted_at < v_times.deleted_before))
+    where m.company_id = p_company_id and m.platform = p_platform and m.session_id <> all (v_over)
+      and case
+        when m.is_deleted and m.deleted_at < v_times.deleted_before then true -- Its copies are written again before.
+        when m.created_at < v_times.kept_after then not turnkeep.has_copy(p_company_id, p_platform, m.session_id, m.id)
+        else false end
     group by 1;
   return query
-    select 'archiveObjects', count(*) from public.archive_objects o
-    where o.company_id = p_company_id and o.platform = p_platform and o.state = 'complete' and o.created_at < v_times.kept_after;
+    with overdue as (
+      select o.key, c.session_id, c.id, c.message_ids from public.archive_objects o
+      join public.archive_segments c on c.company_id = p_company_id and c.platform = p_platform and c.object_key = o.key
+      where o.company_id = p_company_id and o.platform = p_platform and o.state = 'complete' and o.created_at < v_times.kept_after
+        and c.state = 'live' and c.session_id <> all (v_over)
+    )
+    select 'archiveObjects', count(distinct o.key) from overdue o
+    union all
+    select 'archivedMessages', count(*) from overdue o
+    join public.archived_messages a on a.company_id = p_company_id and a.platform = p_platform and a.id = any (o.message_ids)
+      and a.segment_id = o.id
+    where not exists ( -- Counted above.
+      select 1 from public.chat_messages m
+      where m.company_id = p_company_id and m.platform = p_platform and m.id = a.id and m.is_deleted
+        and m.deleted_at < v_times.deleted_before
+    );
   return query
-    select 'usersToHide', count(*) from turnkeep.users_to_hide(p_company_id, p_platform, 1000000) u;
+    select 'usersToHide', count(*) from turnkeep.users_to_hide(p_company_id, p_platform, 1000000) u
+    where not exists (
+      select 1 from public.chat_sessions s
+      where s.company_id = p_company_id and s.platform = p_platform and s.user_id = u.user_id and s.id = any (v_over)
+    ) or exists (
+      select 1 from public.chat_sessions s
+      where s.company_id = p_company_id and s.platform = p_platform and s.user_id = u.user_id and s.id <> all (v_over)
+        and s.last_active_at < v_times.named_before
+    ) or exists (
+      select 1 from public.usage_daily d
+      where d.company_id = p_company_id and d.platform = p_platform and d.user_id = u.user_id
+        and d.day < (v_times.named_before at time zone 'UTC')::date
+    ) or exists (
+      select 1 from public.idempotency_keys k
+      where k.company_id = p_company_id and k.platform = p_platform and k.user_id = u.user_id and k.created_at < v_times.named_before
+    ) or exists (
+      select 1 from public.user_jobs j
+      where j.company_id = p_company_id and j.platform = p_platform and j.user_id = u.user_id and j.created_at < v_times.named_before
+    );
   return query
     select 'auditLines', count(*) from public.audit_log a
     where a.company_id = p_company_id and a.platform = p_platform and a.at < v_times.named_before;

@@ -242,6 +242,78 @@ onBothEngines('retention', (engine) => {
     expect(await archive.bucket.get(text)).toBeUndefined()
   })
 
+  test('does what it says before that it would, of a tenant that has some of everything', async () => {
+    const tenant = company()
+    const ago = (days: number) => `now() - interval '${days} days'`
+    const session = (id: string | undefined, set: string) =>
+      rows(tenant, `update chat_sessions set ${set} where id = '${id}'`)
+    const talk = async (length: number, days: number, user: string, used: number) => {
+      const records = await saved(tenant, length, days, user)
+      await session(records[0]?.session_id, `last_active_at = ${ago(used)}, created_at = ${ago(days)}`)
+      return records
+    }
+    // What has left: a conversation that is over, and one that is in use, of which a message came back and one was deleted then.
+    await talk(6, 700, 'over', 700)
+    const [used] = await talk(6, 600, 'used', 10)
+    await archive.run(tenant.companyId)
+    await rows(tenant, `update archive_objects set created_at = ${ago(550)}`)
+    const copies = (await archive.copies(tenant.companyId)).filter(
+      ({ session_id }) => session_id === used?.session_id,
+    )
+    const back = copies.slice(0, 2)
+    const [places] = await rows<{ places: Record<string, string> }>(
+      tenant,
+      'select jsonb_object_agg(id, segment_id) as places from archived_messages',
+    )
+    await archive.database.app.callFor(tenant, 'thaw_messages', [
+      { text: JSON.stringify(back.map((row) => ({ segment_id: places?.places[row.id], row }))) },
+    ])
+    await rows(
+      tenant,
+      `update chat_messages set is_deleted = true, deleted_at = ${ago(31)} where id = '${back[0]?.id}'`,
+    )
+    // Never archived: deleted, deleted long ago, with deleted messages, too old, of somebody who is away.
+    const [purged] = await talk(4, 600, 'purged', 100)
+    await session(purged?.session_id, `deleted_at = ${ago(20)}`)
+    const [gone] = await talk(3, 100, 'gone', 90)
+    await session(gone?.session_id, `deleted_at = ${ago(40)}`)
+    const deleted = await talk(4, 100, 'deletes', 90)
+    await rows(
+      tenant,
+      `update chat_messages set is_deleted = true, deleted_at = ${ago(31)} where id in ('${deleted[1]?.id}', '${deleted[2]?.id}')`,
+    )
+    await talk(4, 520, 'writes', 1)
+    await talk(4, 400, 'away', 400)
+    await talk(2, 600, 'away too, and over', 600)
+    await keep(tenant, 500)
+    // Usage of long ago names its users, too.
+    const hidden = async () =>
+      (
+        await rows(
+          tenant,
+          `select s.user_id from (select user_id from chat_sessions union select user_id from usage_daily) s where s.user_id like 'anon_%'`,
+        )
+      ).length
+    const hiddenBefore = await hidden()
+    const before = await due(tenant)
+    const { isFinished, ...done } = await run(tenant)
+    const sum = (...kinds: string[]) => kinds.reduce((total, kind) => total + (before[kind] ?? 0), 0)
+    expect(isFinished).toBe(true)
+    expect([done.sessions, done.messages, done.archiveObjects, done.auditLines]).toEqual([
+      sum('deletedSessions', 'overdueSessions'),
+      sum('deletedMessages', 'overdueMessages', 'archivedMessages'),
+      sum('archiveObjects'),
+      sum('auditLines'),
+    ])
+    expect(before).toMatchObject({
+      deletedSessions: 1,
+      overdueSessions: 2,
+      archiveObjects: 1,
+      usersToHide: 4,
+    })
+    expect((await hidden()) - hiddenBefore).toBe(before.usersToHide)
+  })
+
   test('puts a hash in the place of a user who was not here for a year, and of nobody else', async () => {
     const tenant = company()
     const [old] = await saved(tenant, 2, 400, 'long ago')

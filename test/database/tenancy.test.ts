@@ -267,9 +267,14 @@ onBothEngines('a tenant', (engine) => {
     }),
     retention_due: () => ({
       args: [],
-      gets: ['deletedSessions', 'overdueSessions', 'archiveObjects', 'usersToHide', 'auditLines'].map(
-        (kind) => ({ kind, rows: 0 }),
-      ),
+      gets: [
+        'deletedSessions',
+        'overdueSessions',
+        'archiveObjects',
+        'archivedMessages',
+        'usersToHide',
+        'auditLines',
+      ].map((kind) => ({ kind, rows: 0 })),
     }),
     users_to_hide: () => ({ args: [{ integer: 9 }], gets: [] }),
     running_in_erased: () => ({ args: [{ uuid: erasureId }, { integer: 9 }], gets: [] }),
