@@ -285,7 +285,8 @@ begin
 end $$;
 
 -- Lines of the audit log that are older than a year, tombstones that nothing can come up against any more (a queue keeps a
--- message for 14 days), and counts of rate limits that count no more. p_limit of each at most.
+-- message for 14 days), turns that ended a day ago and are saved, and counts of rate limits that count no more. p_limit of each
+-- at most, of turns 200.
 create or replace function turnkeep.remove_expired(p_company_id text, p_platform text, p_limit integer)
 returns table (audit_lines integer, tombstones integer)
 language plpgsql as $$
@@ -311,6 +312,8 @@ begin
   ));
   get diagnostics tombstones = row_count;
   delete from public.erasures e where e.company_id = p_company_id and e.platform = p_platform and e.cutoff < v_before;
+  -- Saving does it; where nothing is saved any more, turns would keep what was said, and by whom, for ever.
+  perform turnkeep.sweep_turns(p_company_id, p_platform);
   -- New keys remove old ones; where none come, the names of users would stand there for ever.
   delete from public.rate_limits r
   where r.company_id = p_company_id and r.platform = p_platform and r.ctid = any (array(

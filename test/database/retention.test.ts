@@ -374,6 +374,30 @@ onBothEngines('retention', (engine) => {
     ])
   })
 
+  test('forgets turns that are saved where nothing is saved any more, and no others', async () => {
+    const tenant = company()
+    const [question, answer] = await saved(tenant, 2, 200)
+    const turn = (message: string | undefined, ended: string) =>
+      rows(
+        tenant,
+        `insert into chat_turns (company_id, platform, message_id, question_id, session_id, thread_id, user_id, state,
+           lease_until, answer, sequence_number, finished_at)
+         values ('${tenant.companyId}', 'web', '${message}', '${question?.id}', '${question?.session_id}', 'main', 'u1', 'finished',
+           now(), '{"content": "said"}', 2, now() - interval '${ended}')`,
+      )
+    const unsaved = record().id
+    await turn(answer?.id, '200 days')
+    await turn(unsaved, '200 days')
+    await rows(
+      tenant,
+      `insert into chat_reply_events (company_id, platform, message_id, first_event_id, events)
+       values ('${tenant.companyId}', 'web', '${answer?.id}', 0, '["said"]')`,
+    )
+    await run(tenant)
+    expect(await rows(tenant, 'select message_id from chat_turns')).toEqual([{ message_id: unsaved }])
+    expect(await rows(tenant, 'select 1 from chat_reply_events')).toEqual([])
+  })
+
   test('removes the names of users from counts that count no more, and leaves those that do', async () => {
     const tenant = company()
     for (const [key, until] of [
