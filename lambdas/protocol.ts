@@ -772,6 +772,8 @@ export const metricUnits = {
   RowUnfitForArchive: 'Count',
   /** The oldest message of all tenants that is in Postgres, after a run. */
   OldestMessageAge: 'Seconds',
+  /** How long ago the message should have left that has waited for it longest, after a run; 0: none waits. */
+  OldestMessageOverdue: 'Seconds',
   /** Until the run would have had to stop; 0: it had to, with something left to do. */
   ArchiveTimeLeft: 'Seconds',
   /** Something of a conversation was needed that the archive does not hold as it was written. */

@@ -388,7 +388,6 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 -- leave_feedback(p_company_id text, p_platform text, p_caller jsonb, p_message_id uuid, p_score integer, p_comment text) returns boolean
 -- limit_checks(p_checks jsonb) returns TABLE(place integer, rank integer, company_id text, platform text, kind text, key text, allowance integer, span interval, count integer)
 -- list_archivable(p_company_id text, p_platform text, p_request jsonb) returns TABLE(kind text, body jsonb)
--- list_audit(p_company_id text, p_platform text, p_user_ids jsonb, p_before_at timestamp with time zone, p_before_id uuid, p_limit integer) returns TABLE(entry jsonb)
 -- list_segments(p_company_id text, p_platform text, p_session_id uuid, p_descending boolean, p_sequence integer, p_after_place integer, p_after_id uuid) returns TABLE(kind text, body jsonb)
 -- list_sessions(p_company_id text, p_platform text, p_caller jsonb, p_owner text, p_active boolean, p_before_active timestamp with time zone, p_before_id uuid, p_limit integer) returns SETOF chat_sessions
 -- list_tenants(p_company_id text, p_platform text, p_limit integer) returns TABLE(company_id text, platform text)
@@ -414,6 +413,7 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 -- overdue_object(p_company_id text, p_platform text) returns text
 -- purged_in(p_new jsonb) returns TABLE(id uuid, session_id uuid, byte_length integer, text_bytes integer, sha256 text, message_ids uuid[])
 -- purged_lines(p_company_id text, p_platform text, p_session_id uuid, p_segment_id uuid, p_after uuid, p_limit integer) returns TABLE(id uuid, line bytea)
+-- read_audit(p_company_id text, p_platform text, p_user_ids jsonb, p_before_at timestamp with time zone, p_before_id uuid, p_limit integer) returns TABLE(entry jsonb)
 -- read_messages(p_company_id text, p_platform text, p_caller jsonb, p_session_id uuid, p_thread_id text, p_descending boolean, p_after_sequence integer, p_after_id uuid, p_limit integer, p_bytes integer) returns TABLE(kind text, body bytea)
 -- read_object_segments(p_company_id text, p_platform text, p_key text, p_offset integer, p_limit integer) returns TABLE(id uuid, session_id uuid, byte_offset bigint, byte_length integer, text_bytes integer, messages integer, first_sequence integer, last_sequence integer, sha256 text, has_gone boolean, is_erased boolean, has_purged boolean)
 -- read_objects(p_company_id text, p_platform text, p_after text, p_limit integer) returns TABLE(key text)

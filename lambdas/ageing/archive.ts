@@ -73,6 +73,7 @@ export async function archive(services: ArchiveServices, options: ArchiveOptions
   const { defaults, timeLeft, log } = options
   const total: Archived = { ...NOTHING }
   let oldestSeconds = 0
+  let overdueSeconds = 0
   const tenants = options.tenants ?? (await Array.fromAsync(tenantsOf(services)))
   // From another one each time: one that fills every run must not keep those behind it from ever being reached.
   const first = Math.floor(Math.random() * tenants.length)
@@ -87,7 +88,8 @@ export async function archive(services: ArchiveServices, options: ArchiveOptions
       total.isFinished = await archiveTenant(services, tenant, { ...options, total })
       const settled = await settle(services, tenant, defaults)
       oldestSeconds = Math.max(oldestSeconds, settled.oldest_seconds ?? 0)
-      total.dueInSeconds = Math.min(total.dueInSeconds, settled.due_seconds)
+      overdueSeconds = Math.max(overdueSeconds, -settled.due_seconds)
+      total.dueInSeconds = Math.min(total.dueInSeconds, Math.max(settled.due_seconds, 0))
     } catch (error) {
       services.count('ArchiveFailed')
       total.failed += 1
@@ -99,6 +101,7 @@ export async function archive(services: ArchiveServices, options: ArchiveOptions
   services.measure('RowsArchived', total.messages)
   services.measure('BytesArchived', total.bytes)
   services.measure('OldestMessageAge', oldestSeconds)
+  services.measure('OldestMessageOverdue', overdueSeconds)
   services.measure('ArchiveTimeLeft', total.isFinished ? Math.max(0, timeLeft() / 1_000) : 0)
   return total
 }
@@ -261,6 +264,7 @@ function* batchesOf(segments: readonly Written[]): Generator<Written[], void> {
 interface Settled {
   expired: number
   oldest_seconds: number | null
+  /** Below 0: the oldest has been due for so long. */
   due_seconds: number
 }
 

@@ -71,7 +71,7 @@ export async function listAudit(
 ): Promise<Page<AuditEntry>> {
   const before = cursor === undefined ? undefined : placeOf(cursor)
   const userIds = userId === undefined ? null : [userId, pseudonymOf(await pseudonymKey(), tenant, userId)]
-  const rows = await database.callFor<{ entry: string }>(tenant, 'list_audit', [
+  const rows = await database.callFor<{ entry: string }>(tenant, 'read_audit', [
     { jsonb: userIds },
     { timestamptz: before?.at ?? null },
     { uuid: before?.id ?? null },

@@ -21,6 +21,7 @@ export interface Alarm {
 }
 
 const MINUTE = 60
+const DAY = 24 * 3_600
 /** A share of fewer than this says nothing: one failure at night would be half of all. */
 const ENOUGH = 10
 
@@ -160,6 +161,16 @@ const faults: Record<string, Alarm> = {
     meaning: 'Messages that are due did not leave for the archive; they stay in Postgres.',
     watches: { metric: 'ArchiveFailed', by: 'archive', statistic: 'Sum' },
     above: 0,
+    periodSeconds: 5 * MINUTE,
+    periods: 1,
+    silence: 'ok',
+  },
+  'archive-overdue': {
+    kind: 'fault',
+    meaning: 'Run after run, a message that is due has not left for the archive in two days.',
+    watches: { metric: 'OldestMessageOverdue', by: 'archive', statistic: 'Maximum' },
+    // What its turn still stands for stays for a day, and what was changed while it was copied until the next run.
+    above: 2 * DAY,
     periodSeconds: 5 * MINUTE,
     periods: 1,
     silence: 'ok',

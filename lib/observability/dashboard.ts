@@ -184,6 +184,7 @@ export const rows: Widget[][] = [
           statistic: 'Maximum',
           label: 'oldest message in Postgres',
         },
+        { metric: 'OldestMessageOverdue', by: 'archive', statistic: 'Maximum', label: 'and beyond its time' },
         { metric: 'ArchiveTimeLeft', by: 'archive', statistic: 'Minimum', label: 'left of the run' },
       ],
     },

@@ -464,7 +464,7 @@ end $$;
 
 -- After a tenant's run: marks sessions whose time is over, p_limit at most, and tells how old the oldest message is that is
 -- left and may leave (null: there is none), and after how many seconds the next one can become due: the oldest, or one that is
--- written right now.
+-- written right now. Below 0: for so long the oldest has been due.
 create or replace function turnkeep.settle_archive(p_company_id text, p_platform text, p_after_days integer, p_limit integer)
 returns table (expired integer, oldest_seconds double precision, due_seconds double precision)
 language plpgsql as $$
@@ -482,7 +482,11 @@ begin
   get diagnostics expired = row_count;
   v_days := coalesce((turnkeep.settings_of(p_company_id, p_platform) ->> 'archiveAfterDays')::integer, p_after_days);
   select extract(epoch from now() - min(m.created_at)) into oldest_seconds from public.chat_messages m
-  where m.company_id = p_company_id and m.platform = p_platform and not turnkeep.waits_for_purge(m);
-  due_seconds := greatest(v_days * 86400 - greatest(coalesce(oldest_seconds, 0), 0), 0);
+  where m.company_id = p_company_id and m.platform = p_platform and not turnkeep.waits_for_purge(m)
+    and not exists ( -- It goes with retention.
+      select 1 from public.chat_sessions s
+      where s.company_id = p_company_id and s.platform = p_platform and s.id = m.session_id and s.deleted_at is not null
+    );
+  due_seconds := v_days * 86400 - greatest(coalesce(oldest_seconds, 0), 0);
   return next;
 end $$;

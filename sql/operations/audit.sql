@@ -44,7 +44,7 @@ end $$;
 
 -- Newest first, after the place (p_before_at, p_before_id) when that is given; p_user_ids, a JSON array: only what was done
 -- with the data of these, which are one user's id and what stands for it after a year.
-create or replace function turnkeep.list_audit(p_company_id text, p_platform text, p_user_ids jsonb, p_before_at timestamptz, p_before_id uuid, p_limit integer)
+create or replace function turnkeep.read_audit(p_company_id text, p_platform text, p_user_ids jsonb, p_before_at timestamptz, p_before_id uuid, p_limit integer)
 returns table (entry jsonb)
 language plpgsql stable
 -- A plan for all values could use no index for what may be null.

@@ -325,7 +325,7 @@ onBothEngines('a tenant', (engine) => {
       args: [ADMIN, { uuid: answer.id }, { integer: 1 }, { text: null }],
       gets: [{ leave_feedback: false }],
     }),
-    list_audit: () => ({
+    read_audit: () => ({
       args: [{ jsonb: ['u1'] }, { timestamptz: null }, { uuid: null }, { integer: 100 }],
       gets: [],
     }),

@@ -349,6 +349,9 @@ describe('the archiver', () => {
     expect(sum('archive', 'RowUnfitForArchive')).toBe(1)
     expect(sum('archive', 'ArchiveFailed')).toBe(1)
     expect(values('archive', 'OldestMessageAge')[0]).toBeGreaterThan(39 * 24 * 3600)
+    // It was due after 30 days.
+    expect(values('archive', 'OldestMessageOverdue')[0]).toBeGreaterThan(9 * 24 * 3600)
+    expect(values('archive', 'OldestMessageOverdue')[0]).toBeLessThan(11 * 24 * 3600)
     expect(values('archive', 'ArchiveTimeLeft')[0]).toBeGreaterThan(600)
     expect(values('archive', 'ArchiveTimeLeft')[0]).toBeLessThan(840)
   })

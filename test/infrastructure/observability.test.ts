@@ -39,6 +39,7 @@ describe('alarms', () => {
       'request-errors': [5, 300],
       'time-to-first-token': [3_000, 300],
       'archive-failed': [0, 300],
+      'archive-overdue': [172_800, 300],
       'archive-unreadable': [0, 300],
       'watched-words': [9, 900],
       'function-errors': [0, 300],
