@@ -678,6 +678,7 @@ export const erasedPlaces = [
   'hotStore',
   'archiveMessages',
   'archiveObjects',
+  'spool',
   'exports',
   'keys',
   'usageDays',

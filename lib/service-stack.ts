@@ -203,6 +203,9 @@ function giveWhatIsNeeded(
       content.toDeleteVersions(prefix),
     ]),
     content.toWrite('erasures/'),
+    content.toRead('spool/'),
+    content.toWrite('spool/'),
+    content.toDeleteVersions('spool/'),
     historyMessages(settings),
     ...hotStore,
   )

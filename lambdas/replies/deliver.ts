@@ -6,9 +6,9 @@ import { type MessageRecord, type QueueBody, queueBodySchema } from '../protocol
 import type { Database } from '../services/database.ts'
 import type { WatchedTurn } from '../services/hot-store.ts'
 import type { Delivery, DeliveryDesk } from '../services/turn-queue.ts'
-import { spool } from './durable.ts'
 import type { Log } from './log.ts'
 import type { RescueServices } from './rescue.ts'
+import { spool } from './spool.ts'
 import { lookAfter } from './watch.ts'
 
 export interface DeliverServices extends RescueServices {

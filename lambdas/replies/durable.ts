@@ -1,14 +1,11 @@
 /**
- * Making records durable: in the queue or, where it refuses, in the spool, a prefix of the bucket that `maintain`
- * empties into the queue again.
+ * Making records durable: in the queue or, where it refuses, in the spool.
  */
-import { createHash } from 'node:crypto'
 import { CodedError, type Count, type MessageRecord, type QueueMessage, type Tenant } from '../protocol.ts'
 import type { Bucket } from '../services/bucket.ts'
 import type { TurnQueue } from '../services/turn-queue.ts'
 import type { Log } from './log.ts'
-
-export const SPOOL_PREFIX = 'spool/'
+import { spool } from './spool.ts'
 
 export interface DurableServices {
   queue: TurnQueue
@@ -48,11 +45,4 @@ export async function makeDurable(
     count('TurnSpooled')
     log.warn('turn spooled', { messageIds: records.map(({ id }) => id), error })
   }
-}
-
-/** One object, written once: its name is its content's. */
-export async function spool(bucket: Bucket, messages: readonly QueueMessage[]): Promise<void> {
-  const text = JSON.stringify(messages)
-  const name = createHash('sha256').update(text).digest('hex')
-  await bucket.put(`${SPOOL_PREFIX}${name}.json`, text)
 }

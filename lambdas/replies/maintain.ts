@@ -1,9 +1,8 @@
 /** What has to be put in order from time to time: spooled turns, and turns that nobody has rescued. */
-import * as v from 'valibot'
-import { queueMessageSchema } from '../protocol.ts'
-import { type DurableServices, SPOOL_PREFIX } from './durable.ts'
+import type { DurableServices } from './durable.ts'
 import type { Log } from './log.ts'
 import { type RescueServices, rescue } from './rescue.ts'
+import { readSpool } from './spool.ts'
 
 /** Rescues of one run and tenant; the next run goes on. */
 const MAX_RESCUES = 100
@@ -27,8 +26,6 @@ export async function maintain(services: RescueServices, log: Log): Promise<Main
   return { ...spooled, rescued }
 }
 
-const spooledSchema = v.array(queueMessageSchema)
-
 /**
  * Queues every spooled object's messages and then removes it; killed in between, it queues them once more, and saving
  * twice is saving once. An object that cannot be read stays where it is and is reported. Returns how many went and
@@ -40,27 +37,15 @@ async function unspool(
 ): Promise<{ requeued: number; unreadable: number }> {
   let requeued = 0
   let unreadable = 0
-  for await (const keys of bucket.list(SPOOL_PREFIX))
-    for (const key of keys) {
-      const text = await bucket.get(key)
-      if (text === undefined) continue // Another run was quicker.
-      const spooled = parse(text)
-      if (spooled === undefined) {
-        unreadable += 1
-        log.error('spooled object cannot be read', { key })
-        continue
-      }
-      await queue.send(spooled)
-      await bucket.delete(key)
-      requeued += 1
+  for await (const { key, messages } of readSpool(bucket)) {
+    if (messages === undefined) {
+      unreadable += 1
+      log.error('spooled object cannot be read', { key })
+      continue
     }
-  return { requeued, unreadable }
-}
-
-function parse(text: string): v.InferOutput<typeof spooledSchema> | undefined {
-  try {
-    return v.parse(spooledSchema, JSON.parse(text))
-  } catch {
-    return undefined
+    await queue.send(messages)
+    await bucket.delete(key)
+    requeued += 1
   }
+  return { requeued, unreadable }
 }

@@ -4,6 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { pseudonymOf } from '../ageing/pseudonym.ts'
+import { dropSpooled } from '../replies/spool.ts'
 import { tenantPath } from '../tenants/tenant-path.ts'
 import { eraseArchived } from './erase-archived.ts'
 import { clearSessions } from './erase-sessions.ts'
@@ -79,6 +80,20 @@ const removeSessions: Step = ({ services, run }) =>
 const removeArchived: Step = ({ services, run }) =>
   eraseArchived(services, { tenant: run.job.tenant, jobId: run.job.id, run })
 
+/** What comes there later, or is in the queue, is dropped by its tombstone when it is read. */
+const removeSpooled: Step = async ({ services, run: { job }, ids, cutoff }) => {
+  const { companyId, platform } = job.tenant
+  const removed = await dropSpooled(
+    services.bucket,
+    (record) =>
+      record.company_id === companyId &&
+      record.platform === platform &&
+      ids.includes(record.user_id) &&
+      Date.parse(record.created_at) <= Date.parse(cutoff),
+  )
+  if (removed > 0) await noteErased(services.database, job, { spool: removed })
+}
+
 const removeExports: Step = async (erasing) => {
   const { services, run } = erasing
   const { tenant } = run.job
@@ -127,6 +142,7 @@ const steps: readonly Step[] = [
   stopAnswers,
   removeSessions,
   removeArchived,
+  removeSpooled,
   removeExports,
   removeUserRows,
   forgetUser,

@@ -120,8 +120,15 @@ inBothPhases('an erasure', (phase) => {
       record({ user_id: userId, session_id: sessionId, content, metadata: { note: MARKER } }),
     )
     const [queued, spooled, dead] = late
-    const spool = JSON.stringify([{ tenant: ACME, body: { records: [spooled] } }])
-    await s3.send(new PutObjectCommand({ Bucket: 'content', Key: 'spool/late.json', Body: spool }))
+    const neighbour = record({ user_id: 'neighbour' })
+    const spool = async (key: string, ...records: unknown[]): Promise<void> => {
+      const messages = records.map((one) => ({ tenant: ACME, body: { records: [one] } }))
+      const Body = JSON.stringify(messages)
+      await s3.send(new PutObjectCommand({ Bucket: 'content', Key: `spool/${key}`, Body }))
+    }
+    await spool('own.json', spooled)
+    await spool('shared.json', spooled, neighbour)
+    await s3.send(new PutObjectCommand({ Bucket: 'content', Key: 'spool/unreadable.json', Body: '{' }))
     await send('turns-dead', { records: [dead] })
     await beginArchiveObject()
     expect((await found(MARKER)).length).toBeGreaterThan(7)
@@ -136,12 +143,15 @@ inBothPhases('an erasure', (phase) => {
       archiveMessages: 4,
       archiveObjects: 1,
       exports: 1,
+      spool: 2,
     })
     expect(JSON.stringify(receipt)).not.toContain(MARKER)
-    expect(await found(MARKER)).toEqual(['object spool/late.json', 'queue turns-dead'])
+    expect(await found(MARKER)).toEqual(['queue turns-dead'])
 
+    // What was slower than the erasure is dropped when it is read; what was somebody else's arrives.
     await send('turns', { records: [queued] })
-    expect(await invoke('maintain')).toMatchObject({ requeued: 1 })
+    await spool('late.json', spooled)
+    expect(await invoke('maintain')).toMatchObject({ requeued: 2, unreadable: 1 })
     await redrive(turnkeep)
     await turnkeep.drained()
     expect(await found(MARKER)).toEqual([])
@@ -149,6 +159,8 @@ inBothPhases('an erasure', (phase) => {
     expect(await found(userId)).toEqual(['table audit_log', 'table erasures', 'table user_jobs'])
     // What is somebody else's stands as it stood, in the object that was written again.
     expect(await turnkeep.as({ userId: 'kept' }).messages(others)).toEqual(kept)
+    expect(await turnkeep.rows(`select 1 from chat_messages where id = '${neighbour.id}'`)).toHaveLength(1)
+    await s3.send(new DeleteObjectCommand({ Bucket: 'content', Key: 'spool/unreadable.json' }))
   })
 
   test('stops the answers of its user first', async () => {
