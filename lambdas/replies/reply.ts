@@ -6,7 +6,6 @@
  * wrong is an event. The consumer must read to the end, also when its client has gone: the turn is being saved.
  */
 import { createHash } from 'node:crypto'
-import { setImmediate as afterwards } from 'node:timers/promises'
 import { v7 as uuidv7 } from 'uuid'
 import { type ThawServices, thawing } from '../ageing/thaw.ts'
 import { dropText, readText, stowText } from '../messages/large-text.ts'
@@ -27,6 +26,7 @@ import { conclude, relay } from './conclude.ts'
 import { makeDurable } from './durable.ts'
 import { type GenerateRequest, type GenerateServices, generate } from './generate.ts'
 import type { Log } from './log.ts'
+import { modelAsked } from './model-asked.ts'
 import { questionRecord } from './records.ts'
 import { replay } from './replay.ts'
 import { type RescueServices, rescue } from './rescue.ts'
@@ -208,7 +208,7 @@ async function* answer(
   const stop = new AbortController()
   const abandon = new AbortController()
   // The model is slower: it is asked first. The question travels to the queue meanwhile, and the first token waits for both.
-  const accepted = afterwards().then(() =>
+  const accepted = modelAsked().then(() =>
     makeDurable(services, [turn.question], request.log, {
       messageId,
       delaySeconds: hotStore.leaseSeconds + WATCH_AFTER_LEASE_SECONDS,

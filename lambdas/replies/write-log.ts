@@ -2,10 +2,10 @@
  * The writer of a reply log: an event leaves for the client only after the log has acknowledged it. What is generated
  * meanwhile forms the next append, so a slow log makes batches larger and nothing else.
  */
-import { setImmediate as afterwards } from 'node:timers/promises'
 import type { Measure, NumberedEvent, ReplyEvent } from '../protocol.ts'
 import type { EventBatch, HotStore, LeaseState, TurnLease } from '../services/hot-store.ts'
 import type { Log } from './log.ts'
+import { modelAsked } from './model-asked.ts'
 
 /** A silent writer looks this often whether it should stop: a stop is promised within a second. */
 const HEARTBEAT_MS = 600
@@ -140,7 +140,7 @@ export async function* writeLog<Result>(
   }
 
   // What the source tells before it waits for the model goes with the opening, in one append, after the model's request.
-  await afterwards()
+  await modelAsked()
   for (;;) {
     await incoming.until(dueInMs)
     if (incoming.end) break
