@@ -24,6 +24,17 @@ function keyOf(secret: Data): KeyObject {
   return made
 }
 
+const hmacOf = (secret: Data, data: Uint8Array): Buffer =>
+  createHmac('sha256', keyOf(secret)).update(data).digest()
+
+/** With each call a client looks its signing key up, by the HMAC of the access key's id under its secret. */
+let lookedUp: { secret: string; data: Uint8Array; hmac: Buffer } | undefined
+function hmacUnderText(secret: string, data: Uint8Array): Buffer {
+  if (lookedUp?.secret !== secret || Buffer.compare(lookedUp.data, data) !== 0)
+    lookedUp = { secret, data: Buffer.from(data), hmac: hmacOf(secret, data) }
+  return Buffer.from(lookedUp.hmac)
+}
+
 /** A digest; with a secret its HMAC. More may be added after a digest, which then is that of all. */
 export class Sha256 {
   readonly digestLength = 32
@@ -42,7 +53,7 @@ export class Sha256 {
     const [first = new Uint8Array(), ...others] = this.#parts
     const data = others.length === 0 ? first : Buffer.concat(this.#parts)
     if (this.#secret === undefined) return hash('sha256', data, 'buffer')
-    return createHmac('sha256', keyOf(this.#secret)).update(data).digest()
+    return typeof this.#secret === 'string' ? hmacUnderText(this.#secret, data) : hmacOf(this.#secret, data)
   }
 
   reset(): void {
