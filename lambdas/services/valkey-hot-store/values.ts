@@ -13,15 +13,18 @@ export const owned = (ownedBy: string | null): string =>
 
 /** Above it a value is compressed; below, compression costs more than it saves. */
 const COMPRESS_ABOVE_BYTES = 1_024
-const PLAIN = Buffer.from('p')
+const PLAIN = 'p'
 const DEFLATED = Buffer.from('z')
 
+/** Text as long as it is text: the client then sends it in one piece with the rest of its command. */
+type Packed = string | Buffer
+
 /** JSON with a byte before it that says whether it is compressed. */
-export function pack(value: unknown): Buffer {
-  const json = Buffer.from(JSON.stringify(value))
-  return json.length > COMPRESS_ABOVE_BYTES
+export function pack(value: unknown): Packed {
+  const json = JSON.stringify(value)
+  return Buffer.byteLength(json) > COMPRESS_ABOVE_BYTES
     ? Buffer.concat([DEFLATED, deflateRawSync(json)])
-    : Buffer.concat([PLAIN, json])
+    : PLAIN + json
 }
 
 export function unpack<Value>(bytes: Buffer): Value {
@@ -43,7 +46,7 @@ export const packBody = ({
   sequence_number: _sequence,
   created_at: _created,
   ...body
-}: UnplacedQuestion & Partial<MessageRecord>): Buffer => pack(body)
+}: UnplacedQuestion & Partial<MessageRecord>): Packed => pack(body)
 
 const letterOf = (role: MessageRecord['role']): string => role.slice(0, 1)
 
@@ -51,20 +54,18 @@ const letterOf = (role: MessageRecord['role']): string => role.slice(0, 1)
  * A record as scripts read it: `parent sequence role skip createdAt user` in a line of text, then what only this file
  * reads. A question's line is written by the script that gives it its place.
  */
-export const writeEntry = (record: MessageRecord, skip: Skip = skipOf(record)): Buffer =>
-  Buffer.concat([
-    Buffer.from(
-      `${[
-        record.parent_message_id ?? '-',
-        record.sequence_number,
-        letterOf(record.role),
-        skip,
-        Date.parse(record.created_at),
-        encodeURIComponent(record.user_id),
-      ].join(' ')}\n`,
-    ),
-    skip === 2 ? pack({}) : packBody(record),
-  ])
+export function writeEntry(record: MessageRecord, skip: Skip = skipOf(record)): Packed {
+  const line = `${[
+    record.parent_message_id ?? '-',
+    record.sequence_number,
+    letterOf(record.role),
+    skip,
+    Date.parse(record.created_at),
+    encodeURIComponent(record.user_id),
+  ].join(' ')}\n`
+  const body = skip === 2 ? pack({}) : packBody(record)
+  return typeof body === 'string' ? line + body : Buffer.concat([Buffer.from(line), body])
+}
 
 export function readEntry(sessionId: string, bytes: Buffer): MessageRecord {
   const end = bytes.indexOf(10)

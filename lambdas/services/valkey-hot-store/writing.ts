@@ -1,7 +1,7 @@
 /** A turn's answer, up to its end, for whoever holds its lease. */
 import { CodedError, type MessageRecord, type NumberedEvent, type Tenant } from '../../protocol.ts'
 import type { EventBatch, LeaseState, TakenTurn, TurnLease } from '../hot-store.ts'
-import type { Argument, Call, Reply } from '../valkey.ts'
+import type { Argument, Reply, Valkey } from '../valkey.ts'
 import { kept } from './loading.ts'
 import { unlist } from './marks.ts'
 import type { Means } from './means.ts'
@@ -21,11 +21,11 @@ const toArgs = (batches: readonly EventBatch[]): Argument[] =>
 async function write(
   { valkey, places }: Pick<Means, 'valkey' | 'places'>,
   { tenant, messageId }: TurnLease,
-  call: (keys: ReturnType<typeof keysOf>) => Call,
+  call: (keys: ReturnType<typeof keysOf>) => Parameters<Valkey['run']>,
 ): Promise<Reply | undefined> {
   const key = placeKey(tenant, messageId)
   const place = await places.find(tenant, messageId)
-  const [reply] = place ? await valkey.pipeline([call(keysOf(tenant, place))]) : ['unknown']
+  const reply = place ? await valkey.run(...call(keysOf(tenant, place))) : 'unknown'
   if (isText(reply, 'lost')) places.writing.delete(key)
   if (!isText(reply, 'unknown')) return reply
   if (places.writing.has(key)) throw new CodedError('unavailable', 'The cache has forgotten this turn.')
@@ -39,11 +39,11 @@ export async function append(
   batches: readonly EventBatch[],
 ): Promise<LeaseState> {
   const { messageId, epoch } = lease
-  const reply = await write(means, lease, ({ turn, running, log }) => ({
-    script: scripts.append,
-    keys: [turn(messageId), running, log(messageId)],
-    args: [messageId, epoch, means.leaseMs, ...toArgs(batches)],
-  }))
+  const reply = await write(means, lease, ({ turn, running, log }) => [
+    scripts.append,
+    [turn(messageId), running, log(messageId)],
+    [messageId, epoch, means.leaseMs, ...toArgs(batches)],
+  ])
   return { held: reply === 'held' || reply === 'stop', stopRequested: reply === 'stop' }
 }
 
@@ -55,11 +55,11 @@ export async function close(
   answer: MessageRecord,
 ): Promise<number | undefined> {
   const { messageId, epoch } = lease
-  const reply = await write(means, lease, ({ turn, running, log, session }) => ({
-    script: scripts.close,
-    keys: [turn(messageId), running, log(messageId), session],
-    args: [messageId, epoch, means.leaseMs, writeEntry(answer), ...toArgs(batches)],
-  }))
+  const reply = await write(means, lease, ({ turn, running, log, session }) => [
+    scripts.close,
+    [turn(messageId), running, log(messageId), session],
+    [messageId, epoch, means.leaseMs, writeEntry(answer), ...toArgs(batches)],
+  ])
   if (reply === undefined || reply === 'lost') return undefined
   await means.budgeting.settle(lease.tenant, answer)
   return Number(reply)
@@ -73,11 +73,11 @@ export async function finish(
 ): Promise<boolean> {
   const { valkey, places, historyMessages } = means
   const { tenant, messageId, epoch } = lease
-  const reply = await write(means, lease, ({ turn, running, log, session, history, order, unsaved }) => ({
-    script: scripts.finish,
-    keys: [turn(messageId), running, log(messageId), session, history, order, unsaved],
-    args: [messageId, epoch, terminal.id, pack([terminal.event]), kept(historyMessages)],
-  }))
+  const reply = await write(means, lease, ({ turn, running, log, session, history, order, unsaved }) => [
+    scripts.finish,
+    [turn(messageId), running, log(messageId), session, history, order, unsaved],
+    [messageId, epoch, terminal.id, pack([terminal.event]), kept(historyMessages)],
+  ])
   if (reply !== 'finished') return false
   const place = await places.find(tenant, messageId)
   places.writing.delete(placeKey(tenant, messageId))
