@@ -3,8 +3,6 @@
  * middleware together, resolves its endpoint and walks its schemas anew each time. How a call is made is still up to the
  * client: docs/decisions.md says what is its and what is ours.
  */
-import { text } from 'node:stream/consumers'
-
 interface Request {
   headers: Record<string, string>
   body?: unknown
@@ -48,6 +46,18 @@ export interface AwsClient {
     retryStrategy(): Promise<object>
   }
 }
+
+/** By its events: an iterator over it costs each call more than its JSON. */
+const textOf = (body: NodeJS.ReadableStream): Promise<string> =>
+  new Promise((resolve, reject) => {
+    let text = ''
+    body.setEncoding('utf8')
+    body.on('data', (chunk: string) => {
+      text += chunk
+    })
+    body.on('end', () => resolve(text))
+    body.on('error', reject)
+  })
 
 /** What is used of a command of the SDK. */
 export interface AwsCommand<Input, Output> {
@@ -159,7 +169,7 @@ export function openAwsCall<Input, Output>(
     const signing = { config, context: {} }
     const signed = await signer.sign(request, await config.credentials(), signing)
     const { response } = await config.requestHandler.handle(signed)
-    const answer = await text(response.body)
+    const answer = await textOf(response.body)
     if (response.statusCode >= 300) return signer.errorHandler(signing)(new AwsError(response, answer))
     signer.successHandler(response, signing)
     return JSON.parse(answer)
