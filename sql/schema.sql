@@ -14,7 +14,8 @@ create table public.archive_objects (
   sha256 text,
   schema_version integer not null,
   created_at timestamp with time zone not null default now(),
-  completed_at timestamp with time zone
+  completed_at timestamp with time zone,
+  all_left boolean not null default false
 );
 create table public.archive_segments (
   company_id text not null,
@@ -263,7 +264,6 @@ alter table public.user_jobs add CHECK ((state = ANY (ARRAY['queued'::text, 'run
 
 -- indexes
 
-CREATE INDEX archive_segments_copied ON public.archive_segments USING btree (company_id, platform, created_at) WHERE (state = 'copied'::text);
 CREATE INDEX archive_segments_of_object ON public.archive_segments USING btree (company_id, platform, object_key, byte_offset);
 CREATE INDEX audit_log_of_user ON public.audit_log USING btree (company_id, platform, user_id, at, id) WHERE (user_id IS NOT NULL);
 CREATE INDEX chat_messages_by_creation ON public.chat_messages USING btree (company_id, platform, created_at);

@@ -276,13 +276,23 @@ end $$;
 -- job is all zeros, also one that has the text of a message that was deleted 30 days ago, or a copy as old as that of what did not
 -- leave because it was changed, perhaps deleted. Null: there is none.
 create or replace function turnkeep.next_object_to_rewrite(p_company_id text, p_platform text, p_job_id uuid, p_after text) returns text
-language plpgsql stable as $$
+language plpgsql as $$
 declare
   v_before timestamptz;
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
   if p_job_id = '00000000-0000-0000-0000-000000000000' then
     v_before := (select t.deleted_before from turnkeep.retention_times(p_company_id, p_platform) t);
+    update public.archive_objects o set all_left = true
+    where o.company_id = p_company_id and o.platform = p_platform and o.key = any (array(
+      select d.key from public.archive_objects d
+      where d.company_id = p_company_id and d.platform = p_platform and d.state = 'complete' and not d.all_left
+        and d.created_at < v_before and not exists (
+          select 1 from public.archive_segments c
+          where c.company_id = p_company_id and c.platform = p_platform and c.object_key = d.key and c.state = 'copied'
+        )
+      order by d.key limit 100
+    ));
   end if;
   return (
     select min(h.object_key) from (
@@ -295,8 +305,11 @@ begin
         and d.id = any (c.message_ids)
       where d.company_id = p_company_id and d.platform = p_platform and d.is_deleted and d.deleted_at < v_before
       union all
-      select c.object_key from public.archive_segments c
-      where c.company_id = p_company_id and c.platform = p_platform and c.state = 'copied' and c.created_at < v_before
+      select d.key from public.archive_objects d
+      where d.company_id = p_company_id and d.platform = p_platform and not d.all_left and d.created_at < v_before and exists (
+        select 1 from public.archive_segments c
+        where c.company_id = p_company_id and c.platform = p_platform and c.object_key = d.key and c.state = 'copied'
+      )
     ) h
     join public.archive_objects o on o.company_id = p_company_id and o.platform = p_platform and o.key = h.object_key
     where o.state = 'complete' and h.object_key > p_after
