@@ -220,7 +220,7 @@ async function complete(
   return row?.complete_archive_object ?? false
 }
 
-/** In one transaction: who writes in one of its sessions waits for it, on a busy machine some tens of milliseconds. */
+/** In one transaction, or a segment that has more: who writes in one of its sessions waits for it, on a busy machine some 10 ms. */
 const MESSAGES_IN_CALL = 100
 /** Of sessions that nobody has used for long: that somebody waits for them hardly happens. */
 const UNUSED_IN_CALL = 1_000

@@ -347,6 +347,9 @@ declare
   v_segment_tids tid[];
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
+  -- Who writes in one of these sessions need not wait for the disk, too. A commit that a crash undoes is as if this had not been
+  -- called: all of it is in this transaction, and nothing outside of Postgres is done because of it before another commit is on disk.
+  perform set_config('synchronous_commit', 'off', true);
   perform 1 from public.archive_objects o
   where o.company_id = p_company_id and o.platform = p_platform and o.key = p_key and o.state = 'complete' for share;
   if not found then

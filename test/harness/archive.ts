@@ -6,7 +6,7 @@ import type { Log } from '../../lambdas/replies/log.ts'
 import { type Bucket, openBucket } from '../../lambdas/services/bucket.ts'
 import { resources } from '../../lib/resources.ts'
 import { startQueueAndBucket } from '../../local/cloud/queue-and-bucket.ts'
-import { type Engine, startTestDatabase, type TestDatabase } from './database.ts'
+import { type Engine, type NewTestDatabase, startTestDatabase, type TestDatabase } from './database.ts'
 import { conversation, record } from './records.ts'
 
 export const PSEUDONYM_KEY = 'a key of this test'
@@ -41,8 +41,12 @@ export interface RunOptions {
   timeLeft?: () => number
 }
 
-export async function startTestArchive(engine: Engine, name: string): Promise<TestArchive> {
-  const database = await startTestDatabase(engine, name)
+export async function startTestArchive(
+  engine: Engine,
+  name: string,
+  newDatabase?: NewTestDatabase,
+): Promise<TestArchive> {
+  const database = await startTestDatabase(engine, name, newDatabase)
   const cloud = await startQueueAndBucket(resources)
   process.env.AWS_ENDPOINT_URL_S3 = cloud.address
   const bucket = openBucket('content')

@@ -7,7 +7,7 @@ import { startDataApi } from '../../local/cloud/data-api.ts'
 import { startPostgres } from '../../local/cloud/postgres.ts'
 import { loginSecrets } from './login-secrets.ts'
 import { migratedDump, migratedTemplate, SQL } from './migrated.ts'
-import { createDatabase, startPostgresServer } from './postgres-server.ts'
+import { createDatabase, type PostgresServer, startPostgresServer } from './postgres-server.ts'
 
 export type Engine = 'embedded' | 'real'
 
@@ -25,13 +25,19 @@ export interface TestDatabase {
 
 const ARN = 'arn:aws:secretsmanager:us-east-1:000000000000:secret:turnkeep'
 
-/** `empty`: every migration is applied to this very one, instead of copying one that has them all. */
+export interface NewTestDatabase {
+  /** Every migration is applied to this very one, instead of copying one that has them all. */
+  empty?: boolean
+  /** In place of the one that serves the whole run; it is closed with the database. */
+  server?: PostgresServer
+}
+
 export async function startTestDatabase(
   engine: Engine,
   name: string,
-  { empty = false } = {},
+  { empty = false, server: ownServer }: NewTestDatabase = {},
 ): Promise<TestDatabase> {
-  const server = engine === 'real' ? await startPostgresServer() : undefined
+  const server = engine === 'real' ? (ownServer ?? (await startPostgresServer())) : undefined
   const template = empty || !server ? undefined : await migratedTemplate(server.url)
   const url = server ? await createDatabase(server.url, name, { template }) : ''
   const beginWith = empty || server ? undefined : await migratedDump()

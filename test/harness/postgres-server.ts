@@ -58,7 +58,8 @@ const DROP_RETRY_MS = 250
 export async function dropDatabase(url: string, name: string): Promise<void> {
   for (let attempt = 1; ; attempt += 1) {
     try {
-      return await execute(url, `drop database if exists ${name} with (force)`)
+      await execute(url, `drop database if exists ${name} with (force)`)
+      return
     } catch (error) {
       // An autovacuum worker is at it, which only a superuser may end; it is done soon.
       if ((error as { code?: string }).code !== '42501' || attempt === DROP_ATTEMPTS) throw error
@@ -89,6 +90,8 @@ export async function createDatabase(
 }
 
 export interface CrashablePostgres extends PostgresServer {
+  /** From now on a crash undoes each commit that nobody waited for (synchronous_commit off). */
+  stopWalWriter(): Promise<void>
   /** An immediate shutdown: no checkpoint, no word to clients, as when its machine is lost. */
   crash(): Promise<void>
   /** Recovers on the same data, at the same address. */
@@ -126,12 +129,23 @@ export async function startEmbeddedServer(settings: Record<string, string> = {})
   const superuserUrl = `postgres://postgres:${password}@127.0.0.1:${port}/postgres`
   await execute(superuserUrl, `create role ${ROLE} login createrole createdb password '${password}'`)
   await execute(superuserUrl, `create database ${ROLE} owner ${ROLE}`)
+  let walWriter: number | undefined
   return {
     url: `postgres://${ROLE}:${password}@127.0.0.1:${port}/${ROLE}`,
     close: () => server.stop(),
+    async stopWalWriter() {
+      const rows = await execute(
+        superuserUrl,
+        `select pid from pg_stat_activity where backend_type = 'walwriter'`,
+      )
+      walWriter = Number(rows[0]?.pid)
+      process.kill(walWriter, 'SIGSTOP')
+    },
     async crash() {
       const [pid] = readFileSync(join(databaseDir, 'postmaster.pid'), 'utf8').split('\n')
       process.kill(Number(pid), 'SIGQUIT')
+      if (walWriter !== undefined) process.kill(walWriter, 'SIGKILL') // One that is stopped hears nothing else.
+      walWriter = undefined
       while (isRunning(Number(pid))) await sleep(10)
     },
     restart: () => server.start(),
@@ -146,11 +160,12 @@ function isRunning(pid: number): boolean {
   }
 }
 
-async function execute(url: string, sql: string) {
+async function execute(url: string, sql: string): Promise<Record<string, unknown>[]> {
   const client = new pg.Client({ connectionString: url })
   await client.connect()
   try {
-    await client.query(sql)
+    const { rows } = await client.query(sql)
+    return rows
   } finally {
     await client.end()
   }
