@@ -15,7 +15,8 @@ create table public.archive_objects (
   schema_version integer not null,
   created_at timestamp with time zone not null default now(),
   completed_at timestamp with time zone,
-  all_left boolean not null default false
+  all_left boolean not null default false,
+  source_key text
 );
 create table public.archive_segments (
   company_id text not null,
@@ -340,6 +341,7 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 -- audit_other(p_company_id text, p_platform text, p_caller jsonb, p_action text, p_user_id text, p_session_id uuid, p_message_id uuid, p_fields text[]) returns void
 -- audit_reply(p_company_id text, p_platform text, p_caller jsonb, p_action text, p_user_id text, p_message_id uuid) returns boolean
 -- begin_archive_object(p_company_id text, p_platform text, p_key text, p_schema_version integer) returns boolean
+-- begin_rewritten_object(p_company_id text, p_platform text, p_key text, p_source_key text, p_schema_version integer) returns boolean
 -- budgets_of(p_settings jsonb, p_spending jsonb) returns TABLE(budget text, period text, allowance bigint)
 -- chain(p_company_id text, p_platform text, p_from uuid, p_count integer, p_bytes integer, p_without_archived boolean) returns SETOF chat_messages
 -- change_other_login(p_login text, p_verifier text, p_secret_version text) returns boolean
@@ -356,7 +358,6 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 -- delete_message(p_company_id text, p_platform text, p_caller jsonb, p_message_id uuid) returns boolean
 -- drop_dead_objects(p_company_id text, p_platform text, p_limit integer) returns TABLE(key text, upload_id text)
 -- drop_overdue_object(p_company_id text, p_platform text, p_key text) returns bigint
--- drop_writing_objects(p_company_id text, p_platform text, p_limit integer) returns TABLE(key text, upload_id text, was_complete boolean)
 -- end_session(p_company_id text, p_platform text, p_caller jsonb, p_id uuid, p_purge boolean) returns boolean
 -- ensure_saved(p_company_id text, p_platform text, p_id uuid) returns boolean
 -- erase_exports(p_company_id text, p_platform text, p_job_id uuid, p_user_ids jsonb, p_cutoff timestamp with time zone, p_gone jsonb) returns TABLE(id uuid, upload_id text)
@@ -374,6 +375,8 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 -- get_session(p_company_id text, p_platform text, p_caller jsonb, p_id uuid) returns SETOF chat_sessions
 -- get_tenant(p_company_id text, p_platform text) returns TABLE(settings jsonb, version integer, changed_at timestamp with time zone)
 -- get_user_job(p_company_id text, p_platform text, p_caller jsonb, p_kind text, p_id uuid) returns TABLE(job jsonb)
+-- give_up_archive_object(p_company_id text, p_platform text, p_key text) returns boolean
+-- give_up_written_objects(p_company_id text, p_platform text, p_job_id uuid) returns integer
 -- has_copy(p_company_id text, p_platform text, p_session_id uuid, p_id uuid) returns boolean
 -- has_data(p_company_id text, p_platform text, p_user_ids jsonb) returns boolean
 -- has_lapsed(p_turn chat_turns) returns boolean
@@ -388,6 +391,7 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 -- leave_feedback(p_company_id text, p_platform text, p_caller jsonb, p_message_id uuid, p_score integer, p_comment text) returns boolean
 -- limit_checks(p_checks jsonb) returns TABLE(place integer, rank integer, company_id text, platform text, kind text, key text, allowance integer, span interval, count integer)
 -- list_archivable(p_company_id text, p_platform text, p_request jsonb) returns TABLE(kind text, body jsonb)
+-- list_dropped_objects(p_company_id text, p_platform text, p_limit integer) returns TABLE(key text, upload_id text, was_complete boolean)
 -- list_segments(p_company_id text, p_platform text, p_session_id uuid, p_descending boolean, p_sequence integer, p_after_place integer, p_after_id uuid) returns TABLE(kind text, body jsonb)
 -- list_sessions(p_company_id text, p_platform text, p_caller jsonb, p_owner text, p_active boolean, p_before_active timestamp with time zone, p_before_id uuid, p_limit integer) returns SETOF chat_sessions
 -- list_tenants(p_company_id text, p_platform text, p_limit integer) returns TABLE(company_id text, platform text)

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import { constants, gzipSync } from 'node:zlib'
 import { v7 as uuidv7 } from 'uuid'
 import type { Tenant } from '../protocol.ts'
-import type { Bucket } from '../services/bucket.ts'
+import type { Bucket, Upload } from '../services/bucket.ts'
 import type { Database } from '../services/database.ts'
 import { tenantPath } from '../tenants/tenant-path.ts'
 import type { Segment } from './archivable.ts'
@@ -45,6 +45,58 @@ export interface WrittenObject<Segment extends Listed = Written> {
   segments: Segment[]
 }
 
+/** An erasure has given an object up while it was written, since it might hold what is erased. What was written is to be removed. */
+export class GivenUp extends Error {
+  readonly key: string
+  constructor(key: string) {
+    super(`${key} was given up`)
+    this.name = 'GivenUp'
+    this.key = key
+  }
+}
+
+/**
+ * Works on an object that was begun and is not complete. Where that goes wrong the object is given up; throws GivenUp where
+ * somebody else had done that before, which is then why it went wrong.
+ */
+export async function unlessGivenUp<Result>(
+  database: Database,
+  tenant: Tenant,
+  key: string,
+  work: () => Promise<Result>,
+): Promise<Result> {
+  try {
+    return await work()
+  } catch (error) {
+    throw (await giveUp(database, tenant, key)) ? error : new GivenUp(key)
+  }
+}
+
+/** False: somebody else had done it before. */
+export async function giveUp(database: Database, tenant: Tenant, key: string): Promise<boolean> {
+  const [row] = await database.callFor<{ give_up_archive_object: boolean }>(
+    tenant,
+    'give_up_archive_object',
+    [{ text: key }],
+  )
+  return row?.give_up_archive_object ?? false
+}
+
+/** An upload to an object that was begun. */
+export const uploadTo = ({ database, bucket }: ObjectServices, tenant: Tenant, key: string): Upload =>
+  bucket.upload(key, {
+    contentType: 'application/gzip',
+    onBegun: async (uploadId) => {
+      const [row] = await database.callFor<{ note_archive_upload: boolean }>(tenant, 'note_archive_upload', [
+        { text: key },
+        { text: uploadId },
+      ])
+      if (row?.note_archive_upload) return
+      await bucket.abortUpload(key, uploadId) // Nobody else knows of it.
+      throw new GivenUp(key)
+    },
+  })
+
 // What an object may have: an erasure rewrites it as a whole, and what is known of its segments is kept in memory.
 const MAX_OBJECT_BYTES = 256 * 1024 * 1024
 const MAX_OBJECT_MESSAGES = 20_000
@@ -78,27 +130,41 @@ export async function* compressed(segments: AsyncIterable<Segment>): AsyncGenera
 
 /**
  * Writes members into one new object until there are no more, it is full, or `isTimeUp`; then its manifest. Undefined:
- * there was none. Nothing has left Postgres yet.
+ * there was none. Nothing has left Postgres yet. Throws GivenUp; what it had taken of the members is then for the next run.
  */
 export async function writeObject(
-  { database, bucket }: ObjectServices,
+  services: ObjectServices,
   tenant: Tenant,
   members: AsyncIterator<Member, void>,
   isTimeUp: () => boolean,
 ): Promise<WrittenObject | undefined> {
-  let next = await members.next()
-  if (next.done) return undefined
+  const { database } = services
+  const first = await members.next()
+  if (first.done) return undefined
   const key = newObjectKey(tenant)
+  await database.callFor(tenant, 'begin_archive_object', [{ text: key }, { integer: SCHEMA_VERSION }])
+  return unlessGivenUp(database, tenant, key, () =>
+    writeMembers(services, { tenant, key, first, members, isTimeUp }),
+  )
+}
+
+interface Writing {
+  tenant: Tenant
+  key: string
+  first: IteratorYieldResult<Member>
+  members: AsyncIterator<Member, void>
+  isTimeUp: () => boolean
+}
+
+async function writeMembers(
+  services: ObjectServices,
+  { tenant, key, first, members, isTimeUp }: Writing,
+): Promise<WrittenObject> {
+  const { database, bucket } = services
   const hash = createHash('sha256')
   const object: WrittenObject = { key, sha256: '', bytes: 0, messages: 0, segments: [] }
-  await database.callFor(tenant, 'begin_archive_object', [{ text: key }, { integer: SCHEMA_VERSION }])
-  const upload = bucket.upload(key, {
-    contentType: 'application/gzip',
-    onBegun: async (uploadId) => {
-      await database.callFor(tenant, 'note_archive_upload', [{ text: key }, { text: uploadId }])
-    },
-  })
-  for (;;) {
+  const upload = uploadTo(services, tenant, key)
+  for (let next: IteratorResult<Member, void> = first; !next.done; next = await members.next()) {
     const { bytes } = next.value
     object.segments.push(placed(object, next.value))
     object.bytes += bytes.length
@@ -107,8 +173,6 @@ export async function writeObject(
     await upload.write(bytes)
     if (object.segments.length % SEGMENTS_IN_CALL === 0) await record(database, tenant, object)
     if (isFull(object) || isTimeUp()) break
-    next = await members.next()
-    if (next.done) break
   }
   object.sha256 = hash.digest('hex')
   if (object.segments.length % SEGMENTS_IN_CALL > 0) await record(database, tenant, object)

@@ -8,9 +8,11 @@ import type { ReadSecret } from '../services/secrets.ts'
 import { type ArchiveDefaults, readArchivable, segmentsOf } from './archivable.ts'
 import {
   compressed,
+  GivenUp,
   manifestKeyOf,
   type ObjectServices,
   readBack,
+  unlessGivenUp,
   type Written,
   type WrittenObject,
   writeObject,
@@ -162,19 +164,26 @@ async function archiveTenant(services: ArchiveServices, tenant: Tenant, run: Run
   }
   const rows = readArchivable(services.database, tenant, defaults)
   const pseudonymKey = await services.pseudonymKey()
+  const onGivenUp = async (error: unknown): Promise<null> => {
+    if (!(error instanceof GivenUp)) throw error
+    log.warn('archive object was given up', { ...tenant, key: error.key })
+    await remove(services, tenant, error.key)
+    total.dueInSeconds = 0
+    return null
+  }
   const members = compressed(segmentsOf({ bucket: services.bucket, pseudonymKey, onUnfit }, tenant, rows))
   // While one object leaves, the next one is written.
-  let leaving = Promise.resolve()
+  let leaving: Promise<unknown> = Promise.resolve()
   try {
     for (;;) {
       const begunAt = timeLeft()
       // What is written has to be read back and to leave in this run, which takes about as long again.
       const isTimeUp = (): boolean => timeLeft() < begunAt - timeLeft()
-      const object = await writeObject(services, tenant, members, isTimeUp)
+      const object = await writeObject(services, tenant, members, isTimeUp).catch(onGivenUp)
       await leaving
       if (object === undefined) return true
       const isLast = isTimeUp()
-      leaving = leave(services, tenant, object, run)
+      if (object !== null) leaving = leave(services, tenant, object, run).catch(onGivenUp)
       leaving.catch(() => undefined) // It is told when it is awaited.
       if (isLast) await leaving
       if (isLast || timeLeft() <= 0) return false
@@ -185,7 +194,7 @@ async function archiveTenant(services: ArchiveServices, tenant: Tenant, run: Run
   }
 }
 
-/** What was written leaves Postgres, when all of it was read back. */
+/** What was written leaves Postgres, when all of it was read back. Throws GivenUp. */
 async function leave(
   services: ArchiveServices,
   tenant: Tenant,
@@ -193,13 +202,8 @@ async function leave(
   { timeLeft, log, total }: Run,
 ): Promise<void> {
   const { key, messages } = object
-  await readBack(services.bucket, object)
-  if (!(await complete(services, tenant, object))) {
-    log.warn('archive object was given up', { ...tenant, key })
-    await remove(services, tenant, key)
-    total.dueInSeconds = 0
-    return
-  }
+  await unlessGivenUp(services.database, tenant, key, () => readBack(services.bucket, object))
+  if (!(await complete(services, tenant, object))) throw new GivenUp(key)
   const left = await letLeave(services, tenant, object, timeLeft)
   total.bytes += object.bytes
   total.messages += left

@@ -64,7 +64,7 @@ const removeSessions: Step = async (services, clearing, counts) => {
 }
 
 const rewriteObjects: Step = async (services, clearing) => {
-  // Only where there is something: it gives up whatever another run is writing.
+  // Only where there is something: it may give up what another run is writing.
   if ((await nextObject(services.database, clearing)) === undefined) return
   try {
     await eraseArchived(services, clearing)
@@ -103,8 +103,10 @@ const removeObjects: Step = async (services, { tenant, run }, counts) => {
     const [row] = await database.callFor<{ overdue_object: string | null }>(tenant, 'overdue_object', [])
     const key = row?.overdue_object
     if (!key) return
-    for (const segment of await segmentsOf(database, tenant, key))
+    for (const segment of await segmentsOf(database, tenant, key)) {
+      continueIfTime(run)
       await removeTextsOf(services, tenant, key, segment)
+    }
     const [dropped] = await database.callFor<{ drop_overdue_object: number }>(tenant, 'drop_overdue_object', [
       { text: key },
     ])

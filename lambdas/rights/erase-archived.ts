@@ -5,7 +5,15 @@
  */
 import { createHash } from 'node:crypto'
 import { v7 as uuidv7 } from 'uuid'
-import { manifestKeyOf, manifestOf, pack } from '../ageing/archive-object.ts'
+import {
+  GivenUp,
+  giveUp,
+  manifestKeyOf,
+  manifestOf,
+  pack,
+  unlessGivenUp,
+  uploadTo,
+} from '../ageing/archive-object.ts'
 import { findingMoved, isBroken } from '../ageing/copies.ts'
 import {
   BrokenSegment,
@@ -50,14 +58,13 @@ const LINES_IN_CALL = 500
 const NIL = '00000000-0000-0000-0000-000000000000'
 
 /**
- * Throws OutOfTime between two objects where time is up; the next call goes on. What is erased may be damaged; an object in
+ * Throws OutOfTime where time is up; the next call goes on. What is erased may be damaged; an object in
  * which something else is stays, and is counted as ArchiveUnreadable, since with it the last version would go that can be
  * mended: that is thrown when all others are done.
  */
-export async function eraseArchived(
-  services: ArchiveErasing,
-  { tenant, jobId, run }: Clearing,
-): Promise<void> {
+export async function eraseArchived(services: ArchiveErasing, clearing: Clearing): Promise<void> {
+  const { tenant, jobId, run } = clearing
+  await services.database.callFor(tenant, 'give_up_written_objects', [{ uuid: jobId }])
   await removeDropped(services, tenant)
   let after = ''
   let damage: unknown
@@ -66,7 +73,7 @@ export async function eraseArchived(
     const key = await nextObject(services.database, { tenant, jobId }, after)
     if (key === undefined) break
     try {
-      await findingMoved(services.count, () => rewrite(services, tenant, jobId, key))
+      await findingMoved(services.count, () => rewrite(services, clearing, key))
     } catch (error) {
       if (!isBroken(error)) throw error
       damage = error
@@ -98,7 +105,7 @@ export async function removeDropped(
 ): Promise<void> {
   const dropped = await database.callFor<{ key: string; upload_id: string | null; was_complete: boolean }>(
     tenant,
-    'drop_writing_objects',
+    'list_dropped_objects',
     [{ integer: OBJECTS_IN_CALL }],
   )
   for (const { key, upload_id, was_complete } of dropped) {
@@ -109,19 +116,25 @@ export async function removeDropped(
   }
 }
 
-async function rewrite(services: ArchiveErasing, tenant: Tenant, jobId: string, key: string): Promise<void> {
+/** Where somebody else has been at it nothing is done, and it is to be looked at once more. */
+async function rewrite(services: ArchiveErasing, clearing: Clearing, key: string): Promise<void> {
+  const { tenant, jobId, run } = clearing
   const segments = await segmentsOf(services.database, tenant, key)
-  for (const segment of segments.filter(({ is_erased }) => is_erased))
+  for (const segment of segments.filter(({ is_erased }) => is_erased)) {
+    continueIfTime(run)
     await removeTextsOf(services, tenant, key, segment)
+  }
   const kept = segments.filter(({ has_gone }) => !has_gone)
-  const written = kept.length > 0 ? await writeAgain(services, tenant, key, kept) : null
-  await services.database.callFor(tenant, 'switch_object', [
+  const written = kept.length > 0 ? await writeAgain(services, clearing, key, kept) : null
+  if (written === undefined) return
+  const [row] = await services.database.callFor<{ switch_object: boolean }>(tenant, 'switch_object', [
     { uuid: jobId },
     { text: key },
     { jsonb: written },
     { jsonb: kept.map(({ id }) => id) },
     { jsonb: segments.flatMap(({ id, has_gone }) => (has_gone ? [id] : [])) },
   ])
+  if (!row?.switch_object && written !== null) await giveUp(services.database, tenant, written.key)
 }
 
 export async function segmentsOf(database: Database, tenant: Tenant, key: string): Promise<SegmentRow[]> {
@@ -170,30 +183,90 @@ interface Written {
   })[]
 }
 
-/** Copies what stays, member by member, and reads it back. Memory holds two parts of an upload. */
+/** Undefined: another erasure has given it up. */
 async function writeAgain(
-  { database, bucket }: Omit<ArchiveErasing, 'count'>,
-  tenant: Tenant,
+  services: ArchiveErasing,
+  clearing: Clearing,
   old: string,
   kept: readonly SegmentRow[],
-): Promise<Written> {
+): Promise<Written | undefined> {
+  const { database } = services
+  const { tenant } = clearing
   // Beside the old one: the day in its key is that of the first writing.
   const key = old.replace(/[^/]+$/, `${uuidv7()}.jsonl.gz`)
-  await database.callFor(tenant, 'begin_archive_object', [{ text: key }, { integer: SCHEMA_VERSION }])
-  const upload = bucket.upload(key, {
-    contentType: 'application/gzip',
-    onBegun: async (uploadId) => {
-      await database.callFor(tenant, 'note_archive_upload', [{ text: key }, { text: uploadId }])
-    },
-  })
+  await database.callFor(tenant, 'begin_rewritten_object', [
+    { text: key },
+    { text: old },
+    { integer: SCHEMA_VERSION },
+  ])
+  try {
+    return await unlessGivenUp(database, tenant, key, () => copy(services, clearing, { old, key, kept }))
+  } catch (error) {
+    if (error instanceof GivenUp) return undefined
+    throw error
+  }
+}
+
+/** What is read at once: neighbours. */
+const MAX_READ_BYTES = 4_000_000
+
+/** Segments with their bytes, in their order. */
+async function* membersOf(
+  bucket: Bucket,
+  key: string,
+  segments: readonly SegmentRow[],
+): AsyncGenerator<[SegmentRow, Buffer], void> {
+  for (const { offset, length, members } of readsOf(segments)) {
+    const bytes = await bucket.getRange(key, { offset, length })
+    for (const segment of members) {
+      if (bytes === undefined) throw new BrokenSegment('missing', { ...segment, object_key: key })
+      const start = segment.byte_offset - offset
+      yield [segment, bytes.subarray(start, start + segment.byte_length)]
+    }
+  }
+}
+
+interface Read {
+  offset: number
+  length: number
+  members: SegmentRow[]
+}
+
+function readsOf(segments: readonly SegmentRow[]): Read[] {
+  const reads: Read[] = []
+  for (const segment of segments) {
+    const { byte_offset: offset, byte_length: length } = segment
+    const last = reads.at(-1)
+    if (last && last.offset + last.length === offset && last.length + length <= MAX_READ_BYTES) {
+      last.length += length
+      last.members.push(segment)
+    } else reads.push({ offset, length, members: [segment] })
+  }
+  return reads
+}
+
+interface Copying {
+  old: string
+  key: string
+  kept: readonly SegmentRow[]
+}
+
+/** Copies what stays, member by member, and reads it back. Memory holds two parts of an upload. */
+async function copy(
+  services: ArchiveErasing,
+  { tenant, run }: Clearing,
+  { old, key, kept }: Copying,
+): Promise<Written> {
+  const { database, bucket } = services
+  const upload = uploadTo(services, tenant, key)
   const hash = createHash('sha256')
   let bytes = 0
   const placed = []
   const purged: Written['purged'] = []
-  for (const segment of kept) {
+  for await (const [segment, bytesOfOld] of membersOf(bucket, old, kept)) {
+    continueIfTime(run)
     const place = { ...segment, object_key: old }
-    let member = await bucket.getRange(old, { offset: segment.byte_offset, length: segment.byte_length })
-    if (member === undefined) throw new BrokenSegment('missing', place)
+    let member = bytesOfOld
     let { text_bytes, sha256 } = segment
     if (segment.has_purged) {
       const lines = await purgedLines(database, tenant, segment)

@@ -279,6 +279,16 @@ begin
   return true;
 end $$;
 
+-- Of what could not be written to its end. False: somebody else had given it up before.
+create or replace function turnkeep.give_up_archive_object(p_company_id text, p_platform text, p_key text) returns boolean
+language plpgsql as $$
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  update public.archive_objects o set state = 'dropped'
+  where o.company_id = p_company_id and o.platform = p_platform and o.key = p_key and o.state = 'writing';
+  return found;
+end $$;
+
 -- Before the first part leaves. False: somebody has given the object up.
 create or replace function turnkeep.note_archive_upload(p_company_id text, p_platform text, p_key text, p_upload_id text) returns boolean
 language plpgsql as $$

@@ -256,20 +256,56 @@ begin
     order by j.id limit 500;
 end $$;
 
--- Objects that are being written may hold messages of whoever is erased, and nobody knows it yet: they are given up, and
--- their runs throw them away. Returns what is to be removed from the bucket, also what was left over before.
-create or replace function turnkeep.drop_writing_objects(p_company_id text, p_platform text, p_limit integer)
+-- Objects that are being written and may hold messages of sessions that are to go are given up, and whoever writes one throws it
+-- away: where an old one is written again, if that has such sessions, or has gone; where messages leave, always, since
+-- nobody knows yet which.
+create or replace function turnkeep.give_up_written_objects(p_company_id text, p_platform text, p_job_id uuid) returns integer
+language plpgsql as $$
+declare
+  v_count integer;
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  update public.archive_objects o set state = 'dropped'
+  where o.company_id = p_company_id and o.platform = p_platform and o.state = 'writing' and case
+    when o.source_key is null then exists (
+      select 1 from public.erased_sessions e
+      where e.company_id = p_company_id and e.platform = p_platform and e.job_id = p_job_id
+    )
+    else not exists (
+      select 1 from public.archive_objects s
+      where s.company_id = p_company_id and s.platform = p_platform and s.key = o.source_key and s.state = 'complete'
+    ) or exists (
+      select 1 from public.archive_segments c
+      join public.erased_sessions e on e.company_id = c.company_id and e.platform = c.platform and e.session_id = c.session_id
+      where c.company_id = p_company_id and c.platform = p_platform and c.object_key = o.source_key and e.job_id = p_job_id
+    )
+  end;
+  get diagnostics v_count = row_count;
+  return v_count;
+end $$;
+
+-- What is to be removed from the bucket.
+create or replace function turnkeep.list_dropped_objects(p_company_id text, p_platform text, p_limit integer)
 returns table (key text, upload_id text, was_complete boolean)
 language plpgsql as $$
 #variable_conflict use_column
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
-  update public.archive_objects o set state = 'dropped'
-  where o.company_id = p_company_id and o.platform = p_platform and o.state = 'writing';
   return query
     select o.key, o.upload_id, o.completed_at is not null from public.archive_objects o
     where o.company_id = p_company_id and o.platform = p_platform and o.state = 'dropped'
     order by o.completed_at is null, o.key limit p_limit;
+end $$;
+
+-- Before an object is written in the place of another.
+create or replace function turnkeep.begin_rewritten_object(p_company_id text, p_platform text, p_key text, p_source_key text, p_schema_version integer)
+returns boolean
+language plpgsql as $$
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  insert into public.archive_objects (company_id, platform, key, state, schema_version, source_key)
+  values (p_company_id, p_platform, p_key, 'writing', p_schema_version, p_source_key) on conflict do nothing;
+  return true;
 end $$;
 
 -- The next object after a key that is to be written again: it holds messages of sessions that are to go. For retention, whose
@@ -392,14 +428,21 @@ declare
   v_kept uuid[] := turnkeep.texts_of(p_kept)::uuid[];
   v_gone uuid[] := turnkeep.texts_of(p_gone)::uuid[];
   v_written_at timestamptz;
-  v_messages bigint;
   v_segments integer;
+  v_job record;
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
   select o.created_at into v_written_at from public.archive_objects o
   where o.company_id = p_company_id and o.platform = p_platform and o.key = p_key and o.state = 'complete' for update;
   if not found then
     return false;
+  end if;
+  if p_new is not null then
+    perform 1 from public.archive_objects o
+    where o.company_id = p_company_id and o.platform = p_platform and o.key = p_new ->> 'key' and o.state = 'writing' for update;
+    if not found then -- Another erasure has given it up.
+      return false;
+    end if;
   end if;
   -- A segment that was to stay behind as a copy, and whose rows have left since, must not be lost.
   perform 1 from public.archive_segments c
@@ -417,10 +460,16 @@ begin
   if found then -- A row is restored from elsewhere, and its copy is not to be purged any more.
     return false;
   end if;
-  select coalesce(sum(c.messages) filter (where c.state = 'live'), 0) into v_messages from public.archive_segments c
-  join public.erased_sessions e on e.company_id = c.company_id and e.platform = c.platform and e.session_id = c.session_id
-    and e.job_id = p_job_id
-  where c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_key;
+  -- Of several erasures each is told what was its own.
+  for v_job in
+    select e.job_id, coalesce(sum(c.messages) filter (where c.state = 'live'), 0) as messages from public.archive_segments c
+    join public.erased_sessions e on e.company_id = c.company_id and e.platform = c.platform and e.session_id = c.session_id
+    where c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_key
+    group by e.job_id order by e.job_id
+  loop
+    perform turnkeep.count_erased(p_company_id, p_platform, v_job.job_id, 'archiveMessages', v_job.messages);
+    perform turnkeep.count_erased(p_company_id, p_platform, v_job.job_id, 'archiveObjects', 1);
+  end loop;
   delete from public.archived_messages a using public.archive_segments c
   where a.company_id = p_company_id and a.platform = p_platform and a.id = any (c.message_ids) and a.segment_id = c.id
     and c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_key and c.id = any (v_gone);
@@ -453,14 +502,9 @@ begin
         select sum(c.messages) from public.archive_segments c
         where c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_new ->> 'key'
       )
-    where o.company_id = p_company_id and o.platform = p_platform and o.key = p_new ->> 'key' and o.state = 'writing';
-    if not found then -- Another erasure has given it up.
-      raise exception using errcode = '40001', message = 'the object was given up';
-    end if;
+    where o.company_id = p_company_id and o.platform = p_platform and o.key = p_new ->> 'key';
   end if;
   update public.archive_objects o set state = 'dropped'
   where o.company_id = p_company_id and o.platform = p_platform and o.key = p_key;
-  perform turnkeep.count_erased(p_company_id, p_platform, p_job_id, 'archiveMessages', v_messages);
-  perform turnkeep.count_erased(p_company_id, p_platform, p_job_id, 'archiveObjects', 1);
   return true;
 end $$;

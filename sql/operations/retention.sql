@@ -145,7 +145,7 @@ begin
   );
 end $$;
 
--- Nothing of such an object is found any more; drop_writing_objects returns it for removal. Returns how many messages it had.
+-- Nothing of such an object is found any more; list_dropped_objects returns it for removal. Returns how many messages it had.
 create or replace function turnkeep.drop_overdue_object(p_company_id text, p_platform text, p_key text) returns bigint
 language plpgsql as $$
 declare

@@ -196,7 +196,6 @@ onBothEngines('a tenant', (engine) => {
       gets: [{ delete_message: false }],
     }),
     drop_dead_objects: () => ({ args: [{ integer: 9 }], gets: [] }),
-    drop_writing_objects: () => ({ args: [{ integer: 9 }], gets: [] }),
     erase_exports: () => ({ args: [...erasing, { jsonb: [exportId] }], gets: [] }),
     erase_next: () => ({
       args: [
@@ -212,6 +211,15 @@ onBothEngines('a tenant', (engine) => {
       gets: [],
     }),
     export_usage: () => ({ args: [{ jsonb: ['u1'] }, { jsonb: null }, { integer: 9 }], gets: [] }),
+    give_up_archive_object: () => ({
+      args: [{ text: 'archive/begun' }],
+      gets: [{ give_up_archive_object: false }],
+    }),
+    give_up_written_objects: () => ({
+      args: [{ uuid: erasureId }],
+      gets: [{ give_up_written_objects: 0 }],
+    }),
+    list_dropped_objects: () => ({ args: [{ integer: 9 }], gets: [] }),
     get_user_job: () => ({ args: [ADMIN, { text: 'export' }, { uuid: exportId }], gets: [] }),
     mark_erased_sessions: () => ({ args: [...erasing, { integer: 9 }], gets: [] }),
     next_object_to_rewrite: () => ({
@@ -437,6 +445,7 @@ onBothEngines('a tenant', (engine) => {
     'audit_other',
     'audit_reply',
     'begin_archive_object',
+    'begin_rewritten_object',
     'budgets_of',
     'chain',
     'change_other_login',
