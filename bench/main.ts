@@ -1,26 +1,31 @@
 /**
  * `npm run bench`: everything that is measured against a limit or a plain alternative, one section after the other, in less
- * than ten minutes; `--only save,load` runs some. Starts Postgres and Redis itself, and says so where it cannot. Writes
+ * than ten minutes; `--only save,load` runs some. Starts Postgres and Redis itself, and says what is left out where it cannot. Writes
  * bench/results/<date>.json, in which a section that ran again has taken its own place.
  */
 import { existsSync, readFileSync } from 'node:fs'
 import { loadavg } from 'node:os'
 import { relative } from 'node:path'
 import { parseArgs } from 'node:util'
-import { SHARED_SERVER, startPostgresServer } from '../test/harness/postgres-server.ts'
-import { redisAvailable, whyNoRedis } from '../test/harness/redis.ts'
+import { SHARED_SERVER } from '../test/harness/postgres-server.ts'
+import { whyNoRedis } from '../test/harness/redis.ts'
 import { type Circumstances, circumstances, keepResult, resultFile } from './machine.ts'
-import { packageVersion, postgresVersion, redisVersion } from './versions.ts'
+import { findPostgres } from './postgres.ts'
+import { packageVersion, redisVersion } from './versions.ts'
 
 interface Section {
   title: string
+  /** Absent: it runs without, and says itself what it leaves out. */
+  needsPostgres?: boolean
   needsRedis?: boolean
-  /** Prints its figures and returns them. */
+  /** Prints its figures and returns them. Without Postgres the URL is ''. */
   run(postgresUrl: string): Promise<object>
 }
 
 /** What is in the file beside a section's own figures. */
 interface Ran extends Circumstances {
+  /** `none`: was not there. */
+  versions: Record<'postgres' | 'redis' | 'openai', string>
   /** Of the minute before: what others did on this machine, which the figures are to be read with. */
   loadBefore: number
   seconds: number
@@ -48,6 +53,7 @@ const sections: Record<string, Section> = {
   },
   save: {
     title: 'Saving',
+    needsPostgres: true,
     run: async () => {
       const { measureSave, printSave } = await import('./save/section.ts')
       return measured(measureSave(), printSave)
@@ -55,6 +61,7 @@ const sections: Record<string, Section> = {
   },
   append: {
     title: 'Appending',
+    needsPostgres: true,
     run: async () => {
       const { measureAppend, printAppend } = await import('./append/section.ts')
       return measured(measureAppend(), printAppend)
@@ -62,6 +69,7 @@ const sections: Record<string, Section> = {
   },
   load: {
     title: 'Loading',
+    needsPostgres: true,
     run: async () => {
       const { measureLoad, printLoad } = await import('./load/section.ts')
       return measured(measureLoad(), printLoad)
@@ -69,13 +77,15 @@ const sections: Record<string, Section> = {
   },
   archive: {
     title: 'Into the archive and back',
+    needsPostgres: true,
     run: async (serverUrl) => {
       const { measureArchive, printArchive } = await import('./archive/section.ts')
-      return measured(measureArchive({ serverUrl, sizes: [30_000], restore: true }), printArchive)
+      return measured(measureArchive({ serverUrl, sizes: [30_000], restore: true, bare: true }), printArchive)
     },
   },
   lookup: {
     title: 'The hot store, both phases',
+    needsPostgres: true,
     needsRedis: true,
     run: async () => {
       const { measureLookup, printLookup } = await import('./lookup/section.ts')
@@ -97,53 +107,58 @@ const unknown = wanted.filter((name) => !(name in sections))
 if (unknown.length > 0)
   throw new Error(`There is no section ${unknown.join(', ')}: ${Object.keys(sections).join(', ')}.`)
 
-const server = await startPostgresServer()
-process.env[SHARED_SERVER] = server.url
+const postgres = await findPostgres()
+const noPostgres = 'reason' in postgres ? `no Postgres (${postgres.reason})` : undefined
+const serverUrl = 'server' in postgres ? postgres.server.url : ''
+if (serverUrl) process.env[SHARED_SERVER] = serverUrl
+const versions = {
+  postgres: 'version' in postgres ? postgres.version : 'none',
+  redis: redisVersion(),
+  openai: packageVersion('openai'),
+}
 const failed: string[] = []
 try {
-  const versions = {
-    postgres: await postgresVersion(server.url),
-    redis: redisVersion(),
-    openai: packageVersion('openai'),
-  }
-  const about = { ...circumstances(), ...versions }
+  const measured = circumstances()
   console.log(
-    `${about.machine}, Node ${about.node}, ${about.commit}, Postgres ${about.postgres}, Redis ${about.redis}`,
+    `${measured.machine}, Node ${measured.node}, ${measured.commit}, Postgres ${versions.postgres}, Redis ${versions.redis}, openai ${versions.openai}`,
   )
   const results: Record<string, Ran> = {}
   for (const name of wanted) {
     const result = await runSection(name)
     if (result) results[name] = result
-    else failed.push(name)
   }
-  const file = keepResult('', { measured: about, sections: { ...earlierToday(), ...results } })
-  console.log(`\nWritten to ${relative(process.cwd(), file)}`)
+  if (Object.keys(results).length > 0) {
+    const file = keepResult('', { measured, sections: { ...earlierToday(), ...results } })
+    console.log(`\nWritten to ${relative(process.cwd(), file)}`)
+  }
 } finally {
-  await server.close()
+  if ('server' in postgres) await postgres.server.close()
 }
 if (failed.length > 0) {
-  console.log(`Not measured: ${failed.join(', ')}`)
+  console.log(`Failed: ${failed.join(', ')}`)
   process.exitCode = 1
 }
 
-/** Undefined where it could not be measured: the others are, all the same. */
+/** Undefined where it was left out or failed: the others are measured, all the same. */
 async function runSection(name: string): Promise<Ran | undefined> {
-  const { title, needsRedis, run } = sections[name] as Section
+  const { title, needsPostgres, needsRedis, run } = sections[name] as Section
   const loadBefore = Math.round((loadavg()[0] ?? 0) * 10) / 10
   console.log(`\n## ${title} (load before: ${loadBefore})\n`)
-  if (needsRedis && !redisAvailable) {
-    console.log(`Left out: ${whyNoRedis}.`)
+  const missing = [needsPostgres && noPostgres, needsRedis && whyNoRedis].filter(Boolean)
+  if (missing.length > 0) {
+    console.log(`Left out: ${missing.join(', ')}`)
     return undefined
   }
   const startedAt = performance.now()
   const at = circumstances()
   try {
-    const figures = await run(server.url)
+    const figures = await run(serverUrl)
     const seconds = Math.round((performance.now() - startedAt) / 1_000)
     console.log(`\n${seconds} s`)
-    return { ...at, loadBefore, seconds, figures }
+    return { ...at, versions, loadBefore, seconds, figures }
   } catch (error) {
     console.error(error)
+    failed.push(name)
     return undefined
   }
 }

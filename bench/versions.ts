@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { findPackageJSON } from 'node:module'
 import pg from 'pg'
+import { redisBinary } from '../test/harness/redis.ts'
 
 export async function postgresVersion(url: string): Promise<string> {
   const client = new pg.Client({ connectionString: url })
@@ -12,14 +13,12 @@ export async function postgresVersion(url: string): Promise<string> {
   return rows[0].server_version
 }
 
-/** `none` where it is not installed. */
+/** Of the one that is started, with its name where that is another; `none` where there is none. */
 export function redisVersion(): string {
-  for (const binary of ['redis-server', 'valkey-server'])
-    try {
-      const told = execFileSync(binary, ['--version'], { encoding: 'utf8' })
-      return /v=(\S+)/.exec(told)?.[1] ?? 'unknown'
-    } catch {}
-  return 'none'
+  if (!redisBinary) return 'none'
+  const told = execFileSync(redisBinary, ['--version'], { encoding: 'utf8' })
+  const version = /v=(\S+)/.exec(told)?.[1] ?? 'unknown'
+  return redisBinary === 'redis-server' ? version : `${version} (${redisBinary})`
 }
 
 export function packageVersion(name: string): string {

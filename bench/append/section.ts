@@ -3,20 +3,23 @@ import type pg from 'pg'
 import { amount, table } from '../../lib/cost/table.ts'
 import { startTestDatabase } from '../../test/harness/database.ts'
 import { connect, connectAsFunction } from '../connect.ts'
-import { rounded, shuffled, verdict } from '../figures.ts'
+import { medianRatio, rounded, shuffled, verdict } from '../figures.ts'
 import { ANSWER_CHARACTERS, COMPANY, QUESTION_CHARACTERS, type Thread } from '../turns.ts'
 import { measureStored, type Stored } from './stored.ts'
 import { makeThreads } from './threads.ts'
 import { appendTurn, type Cost, counting, insertTurn, medianCost, type Run, timing } from './turn.ts'
 
 /** What is done in a conversation; the last stands for what it would cost without us. */
-const SUBJECTS = ['open', 'open, turns of today', 'save', 'save, turns of today', 'bare insert'] as const
+const BASELINE = 'bare insert'
+const SUBJECTS = ['open', 'open, turns of today', 'save', 'save, turns of today', BASELINE] as const
 export type AppendSubject = (typeof SUBJECTS)[number]
 
 export interface AppendFigure extends Cost {
   /** That the conversation has before. */
   messages: number
   subject: AppendSubject
+  /** Against the bare insert into a conversation of this length; time by rounds. */
+  timesInsert: Cost
 }
 
 export interface AppendFigures {
@@ -77,23 +80,43 @@ async function measureLengths(client: pg.Client, owner: pg.Client): Promise<Appe
     const isWarmUp = round >= COUNTED_ROUNDS && round < COUNTED_ROUNDS + WARM_UP_ROUNDS
     for (const { messages, place } of shuffled(places)) {
       const at = place * THREADS + (round % THREADS)
-      const ofOlder = await appendTurn(client, run, older[at] as Thread)
-      const ofToday = await appendTurn(client, run, today[at] as Thread)
-      const inserting = await insertTurn(run, bare[place] as Thread)
-      if (isWarmUp) continue
-      add('open', messages, ofOlder.opening)
-      add('save', messages, ofOlder.saving)
-      add('open, turns of today', messages, ofToday.opening)
-      add('save, turns of today', messages, ofToday.saving)
-      add('bare insert', messages, inserting)
+      const seen: [AppendSubject, Cost][] = []
+      const ways = [
+        async () => {
+          const { opening, saving } = await appendTurn(client, run, older[at] as Thread)
+          seen.push(['open', opening], ['save', saving])
+        },
+        async () => {
+          const { opening, saving } = await appendTurn(client, run, today[at] as Thread)
+          seen.push(['open, turns of today', opening], ['save, turns of today', saving])
+        },
+        async () => {
+          seen.push([BASELINE, await insertTurn(run, bare[place] as Thread)])
+        },
+      ]
+      for (const way of shuffled(ways)) await way()
+      if (!isWarmUp) for (const [subject, cost] of seen) add(subject, messages, cost)
     }
   }
   return SUBJECTS.flatMap((subject) =>
     LENGTHS.map((messages) => {
-      const { ms, walBytes, blocks } = medianCost(costs.get(`${subject} ${messages}`) ?? [])
-      return { subject, messages, ms: rounded(ms), walBytes, blocks }
+      const seen = costs.get(`${subject} ${messages}`) ?? []
+      const { ms, walBytes, blocks } = medianCost(seen)
+      const timesInsert = besides(seen, costs.get(`${BASELINE} ${messages}`) ?? [])
+      return { subject, messages, ms: rounded(ms), walBytes, blocks, timesInsert }
     }),
   )
+}
+
+/** What is counted is in other rounds than what is timed. */
+function besides(own: readonly Cost[], insert: readonly Cost[]): Cost {
+  const timed = (costs: readonly Cost[]) => costs.map(({ ms }) => ms).filter((ms) => !Number.isNaN(ms))
+  const [counted, ofInsert] = [medianCost(own), medianCost(insert)]
+  return {
+    ms: medianRatio(timed(own), timed(insert)),
+    walBytes: rounded(counted.walBytes / ofInsert.walBytes),
+    blocks: rounded(counted.blocks / ofInsert.blocks),
+  }
 }
 
 function spreadOf(figures: readonly Cost[]): Cost {
@@ -110,12 +133,15 @@ export function printAppend({ samples, appends, spread, stored }: AppendFigures)
   )
   console.log(
     table(
-      appends.map(({ subject, messages, ms, walBytes, blocks }) => ({
+      appends.map(({ subject, messages, ms, walBytes, blocks, timesInsert }) => ({
         what: subject,
         'in a conversation of': amount(messages),
         'p50 ms': ms.toFixed(2),
+        'times insert': timesInsert.ms.toFixed(2),
         'WAL bytes': amount(walBytes),
+        'times insert ': timesInsert.walBytes.toFixed(2),
         'blocks touched': amount(blocks),
+        ' times insert': timesInsert.blocks.toFixed(2),
       })),
     ),
   )
@@ -123,7 +149,7 @@ export function printAppend({ samples, appends, spread, stored }: AppendFigures)
   for (const subject of SUBJECTS) {
     const { ms, walBytes, blocks } = spread[subject]
     const isFlat = Math.max(ms, walBytes, blocks) <= MOST_SPREAD
-    const aim = subject === 'bare insert' ? '' : `; aim ${MOST_SPREAD}: ${verdict(isFlat)}`
+    const aim = subject === BASELINE ? '' : `; aim ${MOST_SPREAD}: ${verdict(isFlat)}`
     console.log(
       `${subject}: dearest against cheapest ${ms} in time, ${walBytes} in WAL, ${blocks} in blocks${aim}`,
     )
@@ -143,6 +169,7 @@ export function printAppend({ samples, appends, spread, stored }: AppendFigures)
         sessions: amount(one.sessionBytes),
         'against its bytes': one.ratio.toFixed(2),
         'plain table': one.plainRatio.toFixed(2),
+        'times plain': one.timesPlain.toFixed(2),
         aim: `${MOST_STORED} ${verdict(one.ratio <= MOST_STORED)}`,
       })),
     ),

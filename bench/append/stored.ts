@@ -18,6 +18,8 @@ export interface Stored {
   sessionBytes: number
   /** The same of a table that holds nothing but id, session, role, text and time, with two indexes. */
   plainRatio: number
+  /** One against the other. */
+  timesPlain: number
 }
 
 const TURNS = 500
@@ -76,6 +78,7 @@ async function measureThread(client: pg.Client, owner: pg.Client, alphabet: Alph
     ratio: rounded(all(messages) / sum.bytes),
     sessionBytes: Math.round(all(sessions) / TURNS),
     plainRatio: rounded(all(plain) / sum.bytes),
+    timesPlain: rounded(all(messages) / all(plain)),
   }
 }
 

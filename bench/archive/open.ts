@@ -8,6 +8,7 @@ import { clientOf } from '../../test/harness/client.ts'
 import { createDatabase, startPostgresServer } from '../../test/harness/postgres-server.ts'
 import { startTurnkeep } from '../../test/harness/turnkeep.ts'
 import { connect } from '../connect.ts'
+import { percentile, rounded } from '../figures.ts'
 import { circumstances, keepResult } from '../machine.ts'
 import { MESSAGES_PER_SESSION, seed } from './seed.ts'
 
@@ -142,8 +143,6 @@ async function firstEvent(sessionId: string): Promise<number> {
 }
 
 function timesOf(ms: readonly number[]): Times {
-  const sorted = [...ms].sort((a, b) => a - b)
-  const at = (share: number): number =>
-    Math.round((sorted[Math.floor(share * (sorted.length - 1))] ?? 0) * 10) / 10
+  const at = (share: number): number => rounded(percentile(ms, share), 1)
   return { p50Ms: at(0.5), p90Ms: at(0.9), p99Ms: at(0.99) }
 }

@@ -8,11 +8,15 @@ import { resources } from '../../lib/resources.ts'
 import { runOps } from '../../test/harness/ops.ts'
 import { createDatabase } from '../../test/harness/postgres-server.ts'
 import { forkFunctions, type Host, startTurnkeep, type Turnkeep } from '../../test/harness/turnkeep.ts'
+import { rounded, verdict } from '../figures.ts'
+import { type Bare, measureBare } from './bare.ts'
 import { peakMib, residentMib, watchMemory } from './memory.ts'
 import { ANSWER_CHARACTERS, MESSAGES_PER_SESSION, QUESTION_CHARACTERS, seed } from './seed.ts'
 
 const CURVE_POINTS = 20
 const LONGEST_RUN_MS = 60_000
+const ARCHIVED_A_SECOND = 20_000
+const MOST_MIB = 256
 
 export interface ArchiveSize {
   messages: number
@@ -24,6 +28,8 @@ export interface ArchiveSize {
   bytes: number
   /** The whole command, with the start of its process. */
   restore?: { seconds: number; messagesPerSecond: number }
+  /** The same rows without an archive, and speed as a share of that. */
+  bare?: Bare & { archived: number; restored?: number }
 }
 
 export interface ArchiveFigures {
@@ -39,6 +45,8 @@ interface Options {
   sizes: readonly number[]
   /** Whether they come back afterwards. */
   restore?: boolean
+  /** Whether the same rows are moved without an archive before. They are held in memory meanwhile. */
+  bare?: boolean
 }
 
 /** The archiver alone: what it holds in memory is its own. It must be the first one. */
@@ -56,19 +64,26 @@ export const apart: Host = (cloud, environment) => {
   })
 }
 
-export async function measureArchive({
-  serverUrl,
-  sizes,
-  restore = false,
-}: Options): Promise<ArchiveFigures> {
+export async function measureArchive(options: Options): Promise<ArchiveFigures> {
+  const { serverUrl, sizes, restore = false } = options
   const measured: ArchiveSize[] = []
-  for (const size of sizes) measured.push(await measureSize(serverUrl, size, restore))
+  for (const messages of sizes) {
+    const bare = options.bare ? await measureBare(serverUrl, messages) : undefined
+    const size = await measureSize(serverUrl, messages, restore)
+    measured.push(bare ? { ...size, bare: beside(bare, size) } : size)
+  }
   return {
     messageCharacters: (QUESTION_CHARACTERS + ANSWER_CHARACTERS) / 2,
     messagesPerSession: MESSAGES_PER_SESSION,
     sizes: measured,
   }
 }
+
+const beside = (bare: Bare, { messagesPerSecond, restore }: ArchiveSize) => ({
+  ...bare,
+  archived: rounded(messagesPerSecond / bare.deletedPerSecond),
+  ...(restore && { restored: rounded(restore.messagesPerSecond / bare.insertedPerSecond, 3) }),
+})
 
 /** A database, a bucket and a process of its own for each size: nothing is left of the one before. */
 async function measureSize(serverUrl: string, messages: number, restore: boolean): Promise<ArchiveSize> {
@@ -124,10 +139,23 @@ export function printArchive({ messageCharacters, messagesPerSession, sizes }: A
       sizes.map((size) => ({
         messages: amount(size.messages),
         'archived/s': amount(size.messagesPerSecond),
+        ...(size.bare && {
+          'bare delete/s': amount(size.bare.deletedPerSecond),
+          'of it': percent(size.bare.archived),
+        }),
         'at most MiB': amount(size.peakMib),
         'bytes each': amount(size.bytes / size.messages),
         ...(size.restore && { 'restored/s': amount(size.restore.messagesPerSecond) }),
+        ...(size.bare?.restored && {
+          'bare insert/s': amount(size.bare.insertedPerSecond),
+          'of it ': percent(size.bare.restored),
+        }),
+        [`aim: ${amount(ARCHIVED_A_SECOND)}/s, below ${MOST_MIB} MiB`]: verdict(
+          size.messagesPerSecond >= ARCHIVED_A_SECOND && size.peakMib < MOST_MIB,
+        ),
       })),
     ),
   )
 }
+
+const percent = (share: number): string => `${amount(share * 100)} %`

@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type pg from 'pg'
 import { connect } from '../connect.ts'
+import { percentile, rounded } from '../figures.ts'
 
 export interface Delays {
   appends: number
@@ -52,20 +53,16 @@ export async function appendTo(url: string, companyId: string, sessions: readonl
   return async (): Promise<Delays> => {
     stop.abort()
     await Promise.all(working)
-    times.sort((a, b) => a - b)
-    const at = (share: number) =>
-      round(times[Math.min(times.length - 1, Math.floor(times.length * share))] ?? 0)
+    const at = (share: number) => rounded(percentile(times, share), 1)
     return {
       appends: times.length,
       p50Ms: at(0.5),
       p99Ms: at(0.99),
       maxMs: at(1),
-      longestLockMs: round(longestLockMs),
+      longestLockMs: rounded(longestLockMs, 1),
     }
   }
 }
-
-const round = (value: number): number => Math.round(value * 10) / 10
 
 const recordFor = (companyId: string, sessionId: string) => ({
   company_id: companyId,

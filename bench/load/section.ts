@@ -4,13 +4,15 @@ import { amount, table } from '../../lib/cost/table.ts'
 import { startTestDatabase, type TestDatabase } from '../../test/harness/database.ts'
 import { seed } from '../archive/seed.ts'
 import { connect, connectAsFunction } from '../connect.ts'
-import { percentile, rounded, shuffled, verdict } from '../figures.ts'
+import { medianRatio, percentile, rounded, shuffled, verdict } from '../figures.ts'
 import { COMPANY } from '../turns.ts'
 
 export interface LoadFigure {
   subject: string
   p50Ms: number
   p99Ms: number
+  /** Against the bare select of the same round, the median. */
+  timesBare: number
   /** What p50 is to be below. */
   aimMs?: number
 }
@@ -33,6 +35,7 @@ const ROUNDS = 200
 const OF_TODAY = 40
 const MOST_MS = 3
 
+const BASELINE = 'bare select'
 const BARE = `select * from public.chat_messages
   where company_id = $1 and platform = 'web' and session_id = $2 and not is_deleted
   order by sequence_number desc, id desc limit ${LAST}`
@@ -115,7 +118,7 @@ async function measureLoads(
   }
   // The operation's rows have one more before them, which is about the session.
   const subjects: Subject[] = [
-    { name: 'bare select', load: async () => (await bare(any(older))).length },
+    { name: BASELINE, load: async () => (await bare(any(older))).length },
     { name: 'read_messages', load: async () => (await direct(any(older))).length - 1 },
     {
       name: 'read_messages through the Data API',
@@ -137,10 +140,12 @@ async function measureLoads(
       if (count !== LAST) throw new Error(`${subject.name} gave ${count} messages.`)
       if (round >= 0) times.push(ms)
     }
+  const bareTimes = measured.find(({ subject }) => subject.name === BASELINE)?.times ?? []
   return measured.map(({ subject: { name, aimMs }, times }) => ({
     subject: name,
     p50Ms: rounded(percentile(times, 0.5)),
     p99Ms: rounded(percentile(times, 0.99)),
+    timesBare: medianRatio(times, bareTimes),
     ...(aimMs !== undefined && { aimMs }),
   }))
 }
@@ -151,10 +156,11 @@ export function printLoad({ messages, messagesPerConversation, samples, loads }:
   )
   console.log(
     table(
-      loads.map(({ subject, p50Ms, p99Ms, aimMs }) => ({
+      loads.map(({ subject, p50Ms, p99Ms, timesBare, aimMs }) => ({
         by: subject,
         'p50 ms': p50Ms.toFixed(2),
         'p99 ms': p99Ms.toFixed(2),
+        'times bare': timesBare.toFixed(2),
         aim: aimMs === undefined ? '' : `${aimMs} ms ${verdict(p50Ms < aimMs)}`,
       })),
     ),

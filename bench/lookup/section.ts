@@ -1,12 +1,12 @@
 /**
  * The hot store in both phases: to open a turn, which is the look-up of its session with the history, to append to the reply
  * log, to end the turn and to read the log. Real Postgres through the Data API, a single Valkey, and a cluster with TLS and
- * logins, one after the other in each round, in one run.
+ * logins, one after the other in each round, each time in another order, in one run.
  */
 import { table } from '../../lib/cost/table.ts'
 import { SHARED_SERVER, startPostgresServer } from '../../test/harness/postgres-server.ts'
 import startSharedRedis from '../../test/harness/shared-redis.ts'
-import { percentile, rounded, verdict } from '../figures.ts'
+import { medianRatio, percentile, rounded, shuffled, verdict } from '../figures.ts'
 import { type History, type Operation, operations, sample } from './sample.ts'
 import { type StoreName, type Subject, startStores } from './stores.ts'
 
@@ -28,6 +28,8 @@ export interface LookupFigure {
   samples: number
   p50Ms: number
   p99Ms: number
+  /** Against phase 1's store in the same round, the median. */
+  timesPostgres: number
 }
 
 export interface LookupFigures {
@@ -66,7 +68,7 @@ async function measureStores(subjects: readonly Subject[], rounds: number): Prom
     })),
   )
   for (let round = -WARM_UP_ROUNDS; round < rounds; round += 1) {
-    for (const { subject, history, store, times } of cases) {
+    for (const { subject, history, store, times } of shuffled(cases)) {
       const seen = await sample(subject, store, history)
       if (round >= 0) for (const operation of operations) times.get(operation)?.push(...seen[operation])
     }
@@ -76,8 +78,16 @@ async function measureStores(subjects: readonly Subject[], rounds: number): Prom
   return cases.flatMap(({ subject, history, times }) =>
     [...times].map(([operation, ms]): LookupFigure => {
       const at = (share: number) => rounded(percentile(ms, share))
-      const { name: store } = subject
-      return { store, history: history.given, operation, samples: ms.length, p50Ms: at(0.5), p99Ms: at(0.99) }
+      const postgres = cases.find((one) => one.subject.name === 'Postgres' && one.history === history)
+      return {
+        store: subject.name,
+        history: history.given,
+        operation,
+        samples: ms.length,
+        p50Ms: at(0.5),
+        p99Ms: at(0.99),
+        timesPostgres: medianRatio(ms, postgres?.times.get(operation) ?? []),
+      }
     }),
   )
 }
@@ -96,6 +106,7 @@ export function printLookup({ figures }: LookupFigures): void {
         samples: String(figure.samples),
         'p50 ms': figure.p50Ms.toFixed(2),
         'p99 ms': figure.p99Ms.toFixed(2),
+        'times Postgres': figure.timesPostgres.toFixed(2),
         aim: figure.operation === 'open' ? `${MOST_MS[figure.store]} ms ${verdict(!isMissed(figure))}` : '',
       })),
     ),

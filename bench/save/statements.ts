@@ -13,7 +13,7 @@ import {
 } from './inserts.ts'
 
 /** All others stand beside it, and beside the one that writes into the same tables as saving. */
-const BASELINE = 'insert of values'
+export const BASELINE = 'insert of values'
 const WITH_USAGE = 'the same, and usage'
 /** Compiled, connected and in the caches from then on. */
 const WARM_UP_ROUNDS = 3

@@ -12,7 +12,7 @@ import { amount, table } from '../../lib/cost/table.ts'
 import { functionNamed, type Template } from '../../lib/cost/template.ts'
 import { resources } from '../../lib/resources.ts'
 import { settingsFor } from '../../lib/settings.ts'
-import { median, rounded, verdict } from '../figures.ts'
+import { median, rounded, shuffled, verdict } from '../figures.ts'
 import { initialise, type Start } from './initialise.ts'
 
 const EMPTY = 'empty'
@@ -62,7 +62,7 @@ async function measureFunctions(directory: string, rounds: number): Promise<Star
   const starts = new Map(subjects.map(({ name }) => [name, [] as Start[]]))
   for (const subject of subjects) await initialise(subject) // files are in the page cache from now on
   for (let round = 0; round < rounds; round += 1)
-    for (const subject of subjects) starts.get(subject.name)?.push(await initialise(subject))
+    for (const subject of shuffled(subjects)) starts.get(subject.name)?.push(await initialise(subject))
   return subjects.map(({ name }) => ({
     name,
     ...sizes(bundles[name]),

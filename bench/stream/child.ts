@@ -3,6 +3,7 @@ import type { Server } from 'node:http'
 import { type Profiler, Session } from 'node:inspector/promises'
 import type { AddressInfo } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { GCProfiler, getHeapStatistics } from 'node:v8'
 
 export interface Memory {
   residentBytes: number
@@ -11,11 +12,13 @@ export interface Memory {
 }
 
 export interface ToChild {
-  type: 'memory' | 'profile' | 'profiled'
+  type: 'memory' | 'allocations' | 'allocated' | 'profile' | 'profiled'
 }
 export type FromChild =
   | { type: 'listening'; url: string }
   | { type: 'memory'; memory: Memory }
+  | { type: 'allocations' }
+  | { type: 'allocated'; bytes: number }
   | { type: 'profile' }
   | { type: 'profiled'; profile: Profiler.Profile }
 
@@ -32,9 +35,15 @@ export function serve(server: Server): void {
 
 export function announce(url: string): void {
   const session = new Session()
+  let allocated = (): number => 0
   process.on('disconnect', () => process.exit(0))
   process.on('message', async ({ type }: ToChild) => {
     if (type === 'memory') tell({ type, memory: await memoryNow() })
+    if (type === 'allocations') {
+      allocated = countAllocations()
+      tell({ type })
+    }
+    if (type === 'allocated') tell({ type, bytes: allocated() })
     if (type === 'profile') {
       session.connect()
       await session.post('Profiler.enable')
@@ -60,4 +69,22 @@ async function memoryNow(): Promise<Memory> {
   }
   const { rss, heapUsed, external } = process.memoryUsage()
   return { residentBytes: rss, usedBytes: heapUsed + external }
+}
+
+/** From now on, and until what it returns is called: bytes on the heap, whatever the collector takes back meanwhile. */
+function countAllocations(): () => number {
+  const used = (): number => getHeapStatistics().used_heap_size
+  const profiler = new GCProfiler()
+  profiler.start()
+  const from = used()
+  return () => {
+    const until = used()
+    let before = from
+    let bytes = 0
+    for (const { beforeGC, afterGC } of profiler.stop().statistics) {
+      bytes += beforeGC.heapStatistics.usedHeapSize - before
+      before = afterGC.heapStatistics.usedHeapSize
+    }
+    return bytes + until - before
+  }
 }

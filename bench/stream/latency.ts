@@ -2,12 +2,12 @@
 
 import { cpus } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { median, medianRatio, percentile, rounded } from '../figures.ts'
 import { threadMs } from '../processor.ts'
 import type { Conversation, Turn } from './clients.ts'
 import type { Wanted } from './question.ts'
 import { interleave } from './rounds.ts'
 import type { Stack, Subject, SubjectName } from './stack.ts'
-import { median, percentile, round } from './statistics.ts'
 
 export interface Load {
   clients: number
@@ -25,6 +25,8 @@ interface Times {
   addedMs: number
   addedLeastMs: number
   addedMostMs: number
+  /** The same p50s, one against the other. */
+  timesDirect: number
 }
 
 export interface Latency {
@@ -38,6 +40,8 @@ export interface Latency {
   whole: Times
   /** Paced as a model is: of its own process, and of the services that it stands on; null where it has none. */
   processorMsPer1000Tokens: number | null
+  /** Its own processor time, against the relay's of the same round. */
+  processorTimesRelay: number | null
   servicesMsPer1000Tokens: number | null
   /** Of the machine's processors, whoever used them: above nine tenths the times are of a queue before them. */
   busyPercent: number
@@ -73,7 +77,7 @@ export async function measureLatency(
 ): Promise<Latency[]> {
   const { subjects, conversations } = stack
   const cases = loads.flatMap((load) => subjects.map((subject) => ({ load, subject, seen: [] as Seen[] })))
-  await interleave(cases, rounds, async ({ load, subject, seen }) => {
+  const measure = async ({ load, subject, seen }: (typeof cases)[number]) => {
     const look = () => ({
       own: subject.process ? threadMs(subject.process.pid) : null,
       services: subject.servicesMs?.() ?? null,
@@ -91,9 +95,20 @@ export async function measureLatency(
       busyPercent:
         100 * (1 - (after.machine.idle - before.machine.idle) / (after.machine.all - before.machine.all)),
     })
-  })
+  }
+  // Who is compared comes soon after the other: one load after the next, each with all of its rounds.
+  for (const load of loads)
+    await interleave(
+      cases.filter((one) => one.load === load),
+      rounds,
+      measure,
+    )
   return cases.map(({ load, subject, seen }) => {
-    const direct = cases.find((one) => one.load === load && one.subject.name === 'direct')?.seen ?? []
+    const of = (name: SubjectName): Seen[] =>
+      cases.find((one) => one.load === load && one.subject.name === name)?.seen ?? []
+    const direct = of('direct')
+    const processor = perThousand(seen, ({ processorMs }) => processorMs)
+    const relays = perThousand(of('relay'), ({ processorMs }) => processorMs)
     const times = (pick: (turn: Turn) => number): Times => timesOf(seen, direct, pick)
     return {
       subject: subject.name,
@@ -103,8 +118,9 @@ export async function measureLatency(
       answers: seen.reduce((sum, { turns }) => sum + turns.length, 0),
       firstToken: times(({ firstMs }) => firstMs),
       whole: times(({ wholeMs }) => wholeMs),
-      processorMsPer1000Tokens: perThousand(seen, ({ processorMs }) => processorMs),
-      servicesMsPer1000Tokens: perThousand(seen, ({ servicesMs }) => servicesMs),
+      processorMsPer1000Tokens: medianOrNull(processor),
+      processorTimesRelay: processor.length > 0 ? medianRatio(processor, relays) : null,
+      servicesMsPer1000Tokens: medianOrNull(perThousand(seen, ({ servicesMs }) => servicesMs)),
       busyPercent: Math.round(median(seen.map(({ busyPercent }) => busyPercent))),
     }
   })
@@ -112,26 +128,30 @@ export async function measureLatency(
 
 function timesOf(own: readonly Seen[], direct: readonly Seen[], pick: (turn: Turn) => number): Times {
   const all = own.flatMap(({ turns }) => turns.map(pick))
-  const added = own.map(
-    ({ turns }, index) => median(turns.map(pick)) - median((direct[index]?.turns ?? []).map(pick)),
-  )
+  const mediansOf = (seen: readonly Seen[]): number[] => seen.map(({ turns }) => median(turns.map(pick)))
+  const [medians, baseline] = [mediansOf(own), mediansOf(direct)]
+  const added = medians.map((ms, round) => ms - (baseline[round] ?? Number.NaN))
   return {
-    p50Ms: percentile(all, 0.5),
-    p99Ms: percentile(all, 0.99),
-    addedMs: median(added),
-    addedLeastMs: round(Math.min(...added)),
-    addedMostMs: round(Math.max(...added)),
+    p50Ms: rounded(percentile(all, 0.5)),
+    p99Ms: rounded(percentile(all, 0.99)),
+    addedMs: rounded(median(added)),
+    addedLeastMs: rounded(Math.min(...added)),
+    addedMostMs: rounded(Math.max(...added)),
+    timesDirect: medianRatio(medians, baseline),
   }
 }
 
-function perThousand(seen: readonly Seen[], pick: (seen: Seen) => number | null): number | null {
-  const each = seen.flatMap((one) => {
+/** Of each round; of none where it cannot be seen. */
+function perThousand(seen: readonly Seen[], pick: (seen: Seen) => number | null): number[] {
+  return seen.flatMap((one) => {
     const ms = pick(one)
     const tokens = one.turns.reduce((sum, turn) => sum + turn.tokens, 0)
     return ms === null ? [] : [(ms / tokens) * 1_000]
   })
-  return each.length === 0 ? null : median(each)
 }
+
+const medianOrNull = (values: readonly number[]): number | null =>
+  values.length === 0 ? null : rounded(median(values))
 
 /** Of all processors since the machine's start. */
 function machineMs(): { all: number; idle: number } {

@@ -1,6 +1,6 @@
 /**
- * `npm run bench:stream`: streaming against the model itself, a byte pipe and a plain relay, in one run. Takes some
- * minutes; `--quick` two of them. `--rounds N`, `--soak-seconds N` (3600 for the long form). Writes
+ * `npm run bench:stream`: streaming against the model itself, a byte pipe and a plain relay, in one run. Takes some ten
+ * minutes; `--quick` six of them. `--rounds N`, `--soak-seconds N` (3600 for the long form). Writes
  * bench/results/stream-<date>.json. With `--profile <directory>` it only writes what processes spend their time on.
  */
 import { relative } from 'node:path'

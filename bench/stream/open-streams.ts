@@ -1,8 +1,8 @@
 /** What an open stream holds in memory: a hundred of them, and none, in the same process. */
 import { setTimeout as sleep } from 'node:timers/promises'
+import { median, medianRatio, rounded } from '../figures.ts'
 import { interleave, subjectsOf } from './rounds.ts'
 import type { Stack, SubjectName } from './stack.ts'
-import { median } from './statistics.ts'
 
 const STREAMS = 100
 const WANTED = { tokens: 30, tokenMs: 100 }
@@ -18,6 +18,8 @@ export interface OpenStreams {
   /** Of each of 100. */
   residentKibPerStream: number
   usedKibPerStream: number
+  /** Of what is used: what the system has given a process comes in steps larger than a relay's streams. */
+  usedTimesRelay: number
 }
 
 export async function measureOpenStreams(stack: Stack, rounds: number): Promise<OpenStreams[]> {
@@ -48,11 +50,16 @@ export async function measureOpenStreams(stack: Stack, rounds: number): Promise<
       usedMore: (open.usedBytes - none.usedBytes) / STREAMS,
     })
   })
+  const relay = cases.find(({ subject }) => subject.name === 'relay')?.seen ?? []
   return cases.map(({ subject, seen }) => ({
     subject: subject.name,
-    residentMib: median(seen.map(({ resident }) => resident / KIB / KIB)),
-    usedMib: median(seen.map(({ used }) => used / KIB / KIB)),
-    residentKibPerStream: median(seen.map(({ residentMore }) => residentMore / KIB)),
-    usedKibPerStream: median(seen.map(({ usedMore }) => usedMore / KIB)),
+    residentMib: rounded(median(seen.map(({ resident }) => resident / KIB / KIB))),
+    usedMib: rounded(median(seen.map(({ used }) => used / KIB / KIB))),
+    residentKibPerStream: rounded(median(seen.map(({ residentMore }) => residentMore / KIB))),
+    usedKibPerStream: rounded(median(seen.map(({ usedMore }) => usedMore / KIB))),
+    usedTimesRelay: medianRatio(
+      seen.map(({ usedMore }) => usedMore),
+      relay.map(({ usedMore }) => usedMore),
+    ),
   }))
 }

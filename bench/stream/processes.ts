@@ -11,6 +11,8 @@ export interface Measured {
   url: string
   /** After a collection of what is garbage. */
   memory(): Promise<Memory>
+  /** Begins to count the bytes that it allocates on its heap; what it returns ends that. */
+  allocations(): Promise<() => Promise<number>>
   /** Begins a profile; what it returns ends it. */
   profile(): Promise<() => Promise<Profiler.Profile>>
   /** What it has complained of so far: something did not go its usual way, and figures are to be read with that. */
@@ -34,6 +36,10 @@ export async function startMeasured(file: string, environment: Environment = {})
     pid: child.pid ?? 0,
     url,
     memory: async () => (await ask('memory')).memory,
+    allocations: async () => {
+      await ask('allocations')
+      return async () => (await ask('allocated')).bytes
+    },
     profile: async () => {
       await ask('profile')
       return async () => (await ask('profiled')).profile

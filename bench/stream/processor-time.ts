@@ -1,9 +1,9 @@
 /** What a subject's process spends on tokens that come as fast as they can be made, and on a turn beside them. */
+import { median, medianRatio, rounded } from '../figures.ts'
 import { threadMs } from '../processor.ts'
 import { type Load, underLoad } from './latency.ts'
 import { interleave, subjectsOf } from './rounds.ts'
 import type { Stack, Subject, SubjectName } from './stack.ts'
-import { median, round } from './statistics.ts'
 
 const CLIENTS = 10
 /** Two lengths tell what goes with the tokens from what goes with the turn. */
@@ -50,10 +50,10 @@ export async function measureProcessor(stack: Stack, rounds: number): Promise<Sp
     )
     return {
       subject: subject.name,
-      msPer1000Tokens: median(long), // as many tokens as that
-      timesRelay: median(long.map((ms, index) => ms / (relay[index] ?? Number.NaN))),
-      msPer1000More: round(median(more.map((ms) => ms * 1_000))),
-      msPerTurn: median(short.map((ms, index) => ms - (more[index] ?? 0) * SHORT.wanted.tokens)),
+      msPer1000Tokens: rounded(median(long)), // as many tokens as that
+      timesRelay: medianRatio(long, relay),
+      msPer1000More: rounded(median(more.map((ms) => ms * 1_000))),
+      msPerTurn: rounded(median(short.map((ms, index) => ms - (more[index] ?? 0) * SHORT.wanted.tokens))),
     }
   })
 }

@@ -3,6 +3,7 @@
  * Turnkeep in both phases, its chat function alone and the whole product on one machine.
  */
 import { type Aim, judge } from './aims.ts'
+import { type Allocations, measureAllocations } from './allocations.ts'
 import { type Latency, type Load, measureLatency, underLoad } from './latency.ts'
 import { measureOpenStreams, type OpenStreams } from './open-streams.ts'
 import { measureProcessor, type Spending } from './processor-time.ts'
@@ -12,18 +13,20 @@ import { type Soak, soak } from './soak.ts'
 import { type Stack, startStack } from './stack.ts'
 
 export interface StreamingOptions {
-  /** One round of most things, and no soak. */
+  /** One round of what varies little, shorter answers where there are many clients, and no soak. */
   quick?: boolean
+  /** Of everything, in place of the usual ones. */
   rounds?: number
   /** 0: none. */
   soakSeconds?: number
 }
 
 export interface StreamingFigures {
-  rounds: number
+  rounds: Rounds
   latency: Latency[]
   /** Undefined where processor time cannot be seen. */
   processor: Spending[] | undefined
+  allocations: Allocations[]
   openStreams: OpenStreams[]
   resume: Resume[]
   readers: Readers[]
@@ -35,9 +38,17 @@ export interface StreamingFigures {
   complaints: string[]
 }
 
-const ROUNDS = { quick: 1, usual: 3 }
-/** Short ones vary most and take least. */
-const ROUNDS_OF_PROCESSOR = 2
+/** By what is measured: times vary most, processor time takes least, and what is held and allocated varies little. */
+interface Rounds {
+  latency: number
+  processor: number
+  others: number
+}
+
+const ROUNDS = {
+  quick: { latency: 3, processor: 3, others: 1 },
+  usual: { latency: 3, processor: 6, others: 3 },
+} satisfies Record<string, Rounds>
 const CLIENTS = 100
 const wanted = (tokens: number) => ({ tokens, tokenMs: TOKEN_MS })
 const LOADS: Load[] = [
@@ -57,20 +68,21 @@ const HISTORY: Load = { clients: 10, start: 'together', turns: 3, wanted: { toke
 /** Starts what it needs, Postgres and Redis included, and ends it. Says on standard error how far it is. */
 export async function measureStreaming(options: StreamingOptions = {}): Promise<StreamingFigures> {
   const { quick = false, soakSeconds = 0 } = options
-  const rounds = options.rounds ?? (quick ? ROUNDS.quick : ROUNDS.usual)
+  const given = options.rounds
+  const usual = quick ? ROUNDS.quick : ROUNDS.usual
+  const rounds: Rounds = given ? { latency: given, processor: given, others: given } : usual
   const stack = await step('starting', () => startStack(CLIENTS))
   try {
     await step('warming up', () => warmUp(stack))
     const figures = {
       latency: await step('time to first token', () =>
-        measureLatency(stack, quick ? QUICK_LOADS : LOADS, rounds),
+        measureLatency(stack, quick ? QUICK_LOADS : LOADS, rounds.latency),
       ),
-      processor: await step('processor time', () =>
-        measureProcessor(stack, quick ? 1 : rounds * ROUNDS_OF_PROCESSOR),
-      ),
-      openStreams: await step('open streams', () => measureOpenStreams(stack, rounds)),
-      resume: await step('resume', () => measureResume(stack, rounds)),
-      readers: await step('readers', () => measureReaders(stack, rounds)),
+      processor: await step('processor time', () => measureProcessor(stack, rounds.processor)),
+      allocations: await step('allocations', () => measureAllocations(stack, rounds.others)),
+      openStreams: await step('open streams', () => measureOpenStreams(stack, rounds.others)),
+      resume: await step('resume', () => measureResume(stack, rounds.others)),
+      readers: await step('readers', () => measureReaders(stack, rounds.others)),
       soak: soakSeconds > 0 ? await step('soak', () => soak(stack, soakSeconds)) : undefined,
     }
     const complaints = stack.subjects.flatMap(({ name, process }) =>

@@ -1,8 +1,8 @@
 /** Steady traffic for a long time: does the process that answers grow? */
 import { setTimeout as sleep } from 'node:timers/promises'
+import { rounded } from '../figures.ts'
 import { subjectsOf } from './rounds.ts'
 import type { Stack } from './stack.ts'
-import { round, slopeOf } from './statistics.ts'
 
 const CLIENTS = 20
 const WANTED = { tokens: 100, tokenMs: 5 }
@@ -75,9 +75,9 @@ export async function soak(stack: Stack, seconds: number): Promise<Soak | undefi
     const { residentBytes, usedBytes } = await core.process.memory()
     resolve()
     samples.push({
-      seconds: round((performance.now() - startedAt) / 1_000),
-      residentMib: round(residentBytes / MIB),
-      usedMib: round(usedBytes / MIB),
+      seconds: rounded((performance.now() - startedAt) / 1_000),
+      residentMib: rounded(residentBytes / MIB),
+      usedMib: rounded(usedBytes / MIB),
     })
   }
   stop.abort()
@@ -100,8 +100,8 @@ function slopesOf(
       .map((sample) => ({ x: sample.seconds / HOUR_SECONDS, y: pick(sample) }))
     const { slope: mibAnHour, error } = slopeOf(points)
     return {
-      mibAnHour: round(mibAnHour),
-      errorMibAnHour: round(error),
+      mibAnHour: rounded(mibAnHour),
+      errorMibAnHour: rounded(error),
       verdict: verdictOn(mibAnHour, CERTAIN_ERRORS * error),
     }
   }
@@ -110,4 +110,15 @@ function slopesOf(
     residentAtLast: slope(LAST_SHARE, ({ residentMib }) => residentMib),
     used: slope(WARM_UP_SHARE, ({ usedMib }) => usedMib),
   }
+}
+
+/** A line through points by least squares: its slope, and the standard error of that. */
+function slopeOf(points: readonly { x: number; y: number }[]): { slope: number; error: number } {
+  const mean = (pick: (point: { x: number; y: number }) => number) =>
+    points.reduce((sum, point) => sum + pick(point), 0) / points.length
+  const [meanX, meanY] = [mean(({ x }) => x), mean(({ y }) => y)]
+  const spread = points.reduce((sum, { x }) => sum + (x - meanX) ** 2, 0)
+  const slope = points.reduce((sum, { x, y }) => sum + (x - meanX) * (y - meanY), 0) / spread
+  const rest = points.reduce((sum, { x, y }) => sum + (y - meanY - slope * (x - meanX)) ** 2, 0)
+  return { slope, error: Math.sqrt(rest / (points.length - 2) / spread) }
 }

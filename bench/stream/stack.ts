@@ -1,11 +1,8 @@
 /** Everything that is measured and what it needs, each in a process of its own: processor time is told apart by that. */
 import { resolve } from 'node:path'
-import {
-  createDatabase,
-  type PostgresServer,
-  startEmbeddedServer,
-} from '../../test/harness/postgres-server.ts'
-import { redisAvailable, startRedis, variablesOf, whyNoRedis } from '../../test/harness/redis.ts'
+import { createDatabase, type PostgresServer } from '../../test/harness/postgres-server.ts'
+import { redisBinary, startRedis, variablesOf, whyNoRedis } from '../../test/harness/redis.ts'
+import { findPostgres } from '../postgres.ts'
 import { msBelow, threadMs } from '../processor.ts'
 import {
   type Ask,
@@ -36,8 +33,11 @@ export interface Subject {
   ask: Ask
   /** Whose processor time and memory are its own; absent: it has no process that is only its own. */
   process?: Measured
-  /** Processor milliseconds so far of what it stands on: the stand-ins for AWS, other functions, Postgres, Redis. */
-  servicesMs?: () => number
+  /**
+   * Processor milliseconds so far of what it stands on: the stand-ins for AWS, other functions, Postgres, Redis. Null where
+   * one of them is not of this run's making.
+   */
+  servicesMs?: () => number | null
   /** The product's: reads an answer again. */
   read?: Read
 }
@@ -88,13 +88,13 @@ export async function startStack(clients: number): Promise<Stack> {
     subjects.push(...more)
     for (const [index, { logins }] of conversations.entries()) logins[phase] = await login(`user ${index}`)
   }
-  const server = await startEmbeddedServer().catch((error: Error) => {
-    leftOut.push(`core and cloud: no Postgres (${error.message})`)
-  })
-  if (server) {
+  const postgres = await findPostgres()
+  if ('reason' in postgres) leftOut.push(`core and cloud: no Postgres (${postgres.reason})`)
+  else {
+    const { server } = postgres
     started.defer(server.close)
     await addPhase(1, server)
-    if (redisAvailable) {
+    if (redisBinary) {
       const redis = await startRedis('single')
       started.defer(redis.close)
       await addPhase(2, server, variablesOf(redis).VALKEY_URL)
@@ -127,9 +127,14 @@ async function startPhase(
   const core = await startMeasured('core.ts', variables)
   started.defer(core.close)
   // Both phases share a Postgres; the one that is not being measured does next to nothing.
-  const servicesMs = () =>
-    [cloud, functions].reduce((sum, { pid }) => sum + (threadMs(pid ?? 0) ?? Number.NaN), 0) +
-    ['postgres', 'redis-server'].reduce((sum, name) => sum + (msBelow(process.pid, name) ?? 0), 0)
+  const servicesMs = () => {
+    const all = [
+      ...[cloud, functions].map(({ pid }) => threadMs(pid ?? 0)),
+      msBelow(process.pid, 'postgres'),
+      redisBinary ? (msBelow(process.pid, redisBinary) ?? 0) : 0, // in phase 1 none need run
+    ]
+    return all.reduce((sum, ms) => (sum === null || ms === null ? null : sum + ms), 0)
+  }
   return {
     subjects: [
       {

@@ -5,6 +5,7 @@
 import type { CacheUse } from '../../lib/cost/consumption.ts'
 import { startCacheProxy } from '../../test/harness/cache-proxy.ts'
 import type { Redis } from '../../test/harness/redis.ts'
+import { median } from '../figures.ts'
 import { round } from './sums.ts'
 
 export interface CacheMeter {
@@ -54,11 +55,10 @@ export async function startCacheMeter(redis: Redis): Promise<CacheMeter> {
       name: /^EVAL/i.test(command) ? (names.get(digest) ?? command) : command.toUpperCase(),
       microseconds,
     }))
-    const median = (sorted: readonly number[]): number => sorted[Math.floor(sorted.length / 2)] ?? 0
     return new Map(
       [...Map.groupBy(logged, ({ name }) => name)].map(([name, group]) => [
         name,
-        median(group.map(({ microseconds }) => microseconds).sort((one, other) => one - other)),
+        median(group.map(({ microseconds }) => microseconds)),
       ]),
     )
   }

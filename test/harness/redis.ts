@@ -35,6 +35,8 @@ function findServer(): { binary: string } | { reason: string } {
 
 const server = findServer()
 export const redisAvailable = 'binary' in server
+/** The name of what is started: redis-server or valkey-server. */
+export const redisBinary = 'binary' in server ? server.binary : undefined
 /** Why it is not, for the title of what is skipped. */
 export const whyNoRedis = 'reason' in server ? server.reason : undefined
 

@@ -1,14 +1,13 @@
 /** The deployed chat function behind plain HTTP, in a process of its own, and answers in step with their clients: for counting its memory. */
 import { resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { FromChild } from '../../bench/stream/child.ts'
+import type { FromChild, ToChild } from '../../bench/stream/child.ts'
 import { end, startProcess, told } from '../../bench/stream/processes.ts'
 import { startPacedModel } from './paced-model.ts'
 import { startRedis, variablesOf } from './redis.ts'
 import { startTurnkeep } from './turnkeep.ts'
 
 const CORE = resolve(import.meta.dirname, '../../bench/stream/core.ts')
-const COUNTER = resolve(import.meta.dirname, '../fixtures/allocations.ts')
 /**
  * What lives on while answers run fits into the young generation many times over, so that when the collector runs changes
  * little in what it has to count.
@@ -63,14 +62,13 @@ export async function startReplyCore(name: string, inValkey: boolean): Promise<R
     RATE_LIMIT_TENANT: '1000000',
     POWERTOOLS_LOG_LEVEL: 'INFO',
   }
-  const core = startProcess(CORE, environment, [...HEAP, '--import', COUNTER])
+  const core = startProcess(CORE, environment, HEAP)
   started.defer(() => end(core, 'SIGKILL'))
   const { url } = await told<'listening', FromChild>(core, 'listening')
   const token = await turnkeep.as({ userId: 'u1' }).token
-  type Told = FromChild | { type: 'allocations' } | { type: 'allocated'; bytes: number }
-  const tell = <Type extends Told['type']>(type: Type) => {
-    const answer = told<Type, Told>(core, type)
-    core.send({ type })
+  const tell = <Type extends ToChild['type']>(type: Type) => {
+    const answer = told<Type, FromChild>(core, type)
+    core.send({ type } satisfies ToChild)
     return answer
   }
   let asked = 0
