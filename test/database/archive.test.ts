@@ -508,7 +508,7 @@ onBothEngines('the archiver', (engine) => {
     expect(archive.counted()).toEqual(['ArchiveFailed'])
     expect(String(archive.errors()[0]?.[1].error)).toContain(told)
     // For inspection; the next run does it again.
-    expect(await objects()).toMatchObject([{ state: 'writing' }])
+    expect(await objects()).toMatchObject([{ state: 'dropped' }])
     await run()
     expect(await left()).toEqual([])
     // An hour later it is removed.
