@@ -4,10 +4,16 @@ import { FUNCTION_HEADER } from '../../local/function-header.ts'
 import { type Exchange, type Meter, startMeter } from './meter.ts'
 
 export interface Seen {
-  calls: Calls[]
+  calls: Call[]
   invocations: { function: string; ms: number; messages: number }[]
   viewer: Traffic[]
   model: Traffic[]
+}
+export interface Call extends Calls {
+  /** Line and headers. */
+  requestHeadBytes: number
+  /** Of what a statement is given, a list is empty: so it is where a silent writer appends. */
+  emptyList: boolean
 }
 export interface Traffic {
   ms: number
@@ -120,8 +126,8 @@ const trafficOf = (exchange: Exchange): Traffic => ({
 const idOf = ({ path, responseHeaders }: Exchange): string =>
   String(responseHeaders['lambda-runtime-aws-request-id'] ?? /\/invocation\/([^/]+)\//.exec(path)?.[1])
 
-function callOf(service: Calls['service'], exchange: Exchange): Calls {
-  const { headers, requestBytes, responseBytes } = exchange
+function callOf(service: Calls['service'], exchange: Exchange): Call {
+  const { headers, requestHeadBytes, requestBytes, responseBytes } = exchange
   const bytes = requestBytes + responseBytes
   const units = {
     'rds-data': Math.max(1, Math.ceil(bytes / DATA_API_UNIT_BYTES)),
@@ -135,6 +141,8 @@ function callOf(service: Calls['service'], exchange: Exchange): Calls {
     operation: operationOf(service, exchange),
     calls: 1,
     units: units[service],
+    requestHeadBytes,
+    emptyList: exchange.requestBody.includes('"stringValue":"[]"'),
     requestBytes,
     responseBytes,
   }

@@ -30,11 +30,14 @@ export function callsOf({ calls }: Seen, runs: number): Calls[] {
   const groups = Map.groupBy(calls, (call) => `${call.function} ${call.service} ${call.operation}`)
   return [...groups]
     .sort(([one], [other]) => (one < other ? -1 : 1))
-    .map(([, [first, ...rest]]) => {
+    .map(([, group]) => {
+      const { function: name, service, operation } = group[0] as Calls
       const sum = (key: 'calls' | 'units' | 'requestBytes' | 'responseBytes') =>
-        round([first as Calls, ...rest].reduce((total, call) => total + call[key], 0) / runs)
+        round(group.reduce((total, call) => total + call[key], 0) / runs)
       return {
-        ...(first as Calls),
+        function: name,
+        service,
+        operation,
         calls: sum('calls'),
         units: sum('units'),
         requestBytes: sum('requestBytes'),

@@ -1,23 +1,30 @@
-/** One turn with a meter on every connection, and a model that speaks only when the client has heard what it said before. */
+/**
+ * One turn with a meter on every connection of the functions, and a model that speaks only when the client has heard what it
+ * said before. A connection that no meter stands on is told.
+ */
+import { resolve } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { SendMessageCommand, SQSClient } from '@aws-sdk/client-sqs'
 import { v7 as uuidv7 } from 'uuid'
-import { openEdge } from '../../bench/turn/edge.ts'
+import { type Call, openEdge, type Traffic } from '../../bench/turn/edge.ts'
+import { startMeter } from '../../bench/turn/meter.ts'
 import type { NumberedEvent } from '../../lambdas/protocol.ts'
-import { type CacheProxy, startCacheProxy } from './cache-proxy.ts'
+import { type CacheProxy, type Command, startCacheProxy } from './cache-proxy.ts'
 import { clientOf, type Reply, type StreamOptions } from './client.ts'
 import { startPacedModel } from './paced-model.ts'
 import { startRedis } from './redis.ts'
 import { ACME, startTurnkeep, type Turnkeep } from './turnkeep.ts'
 
-/** The watch comes a second later; a turn in step is over long before. */
-const LEASE_SECONDS = 4
-/** Watches come back once, or with a busy machine twice. */
-const QUIET_MS = 60_000
-const LOOK_MS = 50
+const CONNECTIONS = resolve(import.meta.dirname, '../fixtures/connections-made.ts')
+/** No turn is so slow that its lease runs out, or that its watch comes by itself: it is brought when the turn is over. */
+const LEASE_SECONDS = 300
+/** Some calls are not waited for: so long nothing may have been seen. */
+const SETTLED_MS = 200
 
 /** By who asks for it, of which service, which operation. */
 export interface Used {
   calls: number
-  /** Bodies of requests and answers; of a cache, its commands and replies. */
+  /** Of requests with their headers, and of what answers hold; of a cache, its commands and replies; to the model alone. */
   bytes: number
 }
 
@@ -29,8 +36,8 @@ export interface MeteredTurn {
   /** Of the stream, as the client reads it: its tokens, and everything else with the headers. */
   tokenBytes: number
   otherBytes: number
-  /** Of the request to the model, with its headers. */
-  promptBytes: number
+  /** Where the functions have connected to and no meter stands, ever since they were started. */
+  unmetered: string[]
 }
 
 export type Stored = Map<string, { rows: number; bytes: number }>
@@ -66,21 +73,42 @@ export async function startMeteredProduct(name: string, inValkey: boolean): Prom
   if (redis) started.defer(redis.close)
   let cache: CacheProxy | undefined
   if (redis)
-    cache = await startCacheProxy(redis.nodes[0].port, async (moment, { operation, words, replyBytes }) => {
-      const sent = words.reduce((sum, word) => sum + word.length, 0)
-      if (moment === 'answered') count(`cache ${operation}`, sent + replyBytes)
+    cache = await startCacheProxy(redis.nodes[0].port, async (moment, command) => {
+      const sent = command.words.reduce((sum, word) => sum + word.length, 0)
+      if (moment === 'answered') count(`cache ${cacheOperation(command)}`, sent + command.replyBytes)
       return 'pass'
     })
   if (cache) started.defer(cache.close)
   let edge: Awaited<ReturnType<typeof openEdge>> | undefined
+  /** Where a meter stands, as host:port. */
+  const metered = new Set<string>()
   const turnkeep = await startTurnkeep({
     name,
     model: model.settings,
     ...(redis && { valkey: redis }),
     environment: async (cloud) => {
       edge = await openEdge(cloud)
-      return {
+      const keys = new URL(cloud.functionEnvironment.AUTH_JWKS_URL ?? '')
+      const issuer = await startMeter({
+        target: keys.origin,
+        seen: ({ requestHeadBytes, responseBytes }) =>
+          count('the issuer of tokens', requestHeadBytes + responseBytes),
+      })
+      started.defer(issuer.close)
+      const environment: Record<string, string> = {
         ...edge.environment,
+        AUTH_JWKS_URL: `${issuer.origin}${keys.pathname}`,
+      }
+      const functions = JSON.parse(environment.TURNKEEP_FUNCTIONS ?? '{}')
+      for (const { runtimeApi } of Object.values<{ runtimeApi: string }>(functions)) metered.add(runtimeApi)
+      for (const [variable, before] of Object.entries(cloud.functionEnvironment)) {
+        const address = environment[variable] ?? before
+        if (address !== before && URL.canParse(address)) metered.add(new URL(address).host)
+      }
+      if (cache) metered.add(`127.0.0.1:${cache.port}`)
+      return {
+        ...environment,
+        NODE_OPTIONS: `--import=${CONNECTIONS}`,
         LEASE_SECONDS: String(LEASE_SECONDS),
         // Whatever can be checked is.
         RATE_LIMIT_USER: '1000000',
@@ -93,7 +121,30 @@ export async function startMeteredProduct(name: string, inValkey: boolean): Prom
   if (edge === undefined) throw new Error('there is no meter')
   const { take, address, close } = edge
   started.defer(close)
+  const watches = openWatches(turnkeep)
+  started.defer(watches.close)
   const user = clientOf(address, { ...ACME, userId: 'u1', role: 'user' })
+
+  /** Counts what the meters have seen, until they see nothing more; returns what the client got. */
+  async function settled(): Promise<Traffic[]> {
+    const viewer: Traffic[] = []
+    const look = (): number => {
+      const seen = take()
+      viewer.push(...seen.viewer)
+      for (const call of seen.calls)
+        count(
+          `${call.function} ${call.service} ${operationOf(call)}`,
+          call.requestHeadBytes + call.requestBytes + call.responseBytes,
+        )
+      for (const { sentBytes } of seen.model) count('the model', sentBytes)
+      return [...used.values()].reduce((sum, { calls }) => sum + calls, 0)
+    }
+    for (let before = -1, now = look(); now !== before; now = look()) {
+      before = now
+      await sleep(SETTLED_MS)
+    }
+    return viewer
+  }
 
   async function measure(
     answer: readonly string[],
@@ -118,21 +169,20 @@ export async function startMeteredProduct(name: string, inValkey: boolean): Prom
     })
     if (reply.terminal?.type !== 'done')
       throw new Error(`A turn ended with ${JSON.stringify(reply.terminal ?? reply.error)}`)
-    await quiet(turnkeep)
-    const seen = take()
-    for (const { function: name, service, operation, requestBytes, responseBytes } of seen.calls)
-      count(`${name} ${service} ${operation}`, requestBytes + responseBytes)
+    await turnkeep.drained()
+    await watches.bring()
+    const viewer = await settled()
     const tokenBytes = reply.events
       .filter(({ event }) => event.type === 'token')
       .reduce((sum, one) => sum + frameBytes(one), 0)
-    const received = seen.viewer.reduce((sum, one) => sum + one.receivedBytes, 0)
+    const received = viewer.reduce((sum, one) => sum + one.receivedBytes, 0)
     return {
       reply,
       used,
       stored: difference(before, await storedIn(turnkeep)),
       tokenBytes,
       otherBytes: received - tokenBytes,
-      promptBytes: seen.model.reduce((sum, { sentBytes }) => sum + sentBytes, 0),
+      unmetered: connections(turnkeep).filter((to) => !metered.has(to)),
     }
   }
   const running = started.move()
@@ -156,16 +206,49 @@ export async function startMeteredProduct(name: string, inValkey: boolean): Prom
 const frameBytes = ({ id, event }: NumberedEvent): number =>
   Buffer.byteLength(`id: ${id}\ndata: ${JSON.stringify(event)}\n\n`)
 
-/** Waits until everything is saved and nothing is watched any more. */
-async function quiet({ cloud }: Turnkeep): Promise<void> {
-  const until = Date.now() + QUIET_MS
-  for (;;) {
-    const { ready = [], delayed = [], inflight = [] } = cloud.fauxqs.inspectQueue('turns')?.messages ?? {}
-    if (ready.length + delayed.length + inflight.length === 0) return
-    if (Date.now() > until) throw new Error('The queue does not become empty.')
-    await new Promise((wake) => setTimeout(wake, LOOK_MS))
+/** Gives persist the watches that wait in the queue, each once, as the queue would when their time has come. */
+function openWatches({ cloud, drained }: Turnkeep) {
+  const sqs = new SQSClient({
+    region: 'us-east-1',
+    endpoint: cloud.fauxqs.address,
+    credentials: { accessKeyId: 'local', secretAccessKey: 'local' },
+  })
+  const brought = new Set<string>()
+  return {
+    async bring(): Promise<void> {
+      const { delayed = [] } = cloud.fauxqs.inspectQueue('turns')?.messages ?? {}
+      for (const { messageId, body, messageGroupId } of delayed) {
+        if (brought.has(messageId)) continue
+        brought.add(messageId)
+        await sqs.send(
+          new SendMessageCommand({
+            QueueUrl: cloud.fauxqs.queueUrl('turns'),
+            MessageBody: body,
+            MessageGroupId: messageGroupId,
+          }),
+        )
+      }
+      await drained()
+    },
+    close: () => sqs.destroy(),
   }
 }
+
+/** What time adds by itself has a name of its own. A silent writer appends nothing, to look whether it should stop. */
+const NOTHING = ' of nothing'
+const operationOf = ({ operation, emptyList }: Call): string =>
+  operation === 'append_events' && emptyList ? operation + NOTHING : operation
+/** Script, keys, turn, epoch and lease; batches come behind. */
+const WORDS_OF_AN_APPEND = 9
+function cacheOperation({ operation, words }: Command): string {
+  if (operation === 'append' && words.length === WORDS_OF_AN_APPEND) return operation + NOTHING
+  return String(words[1]).endsWith(':settings') ? `${operation} settings` : operation
+}
+
+/** Where the functions have connected to, as host:port. */
+const connections = ({ output }: Turnkeep): string[] => [
+  ...new Set(Array.from(output().matchAll(/^connects to (.+)$/gm), ([, to = '']) => to)),
+]
 
 /** What all rows of all tables hold, without what Postgres puts around them: it is the same on every machine. */
 async function storedIn({ rows }: Turnkeep): Promise<Stored> {
