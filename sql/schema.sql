@@ -385,6 +385,7 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 -- is_erased_session(p_company_id text, p_platform text, p_session_id uuid) returns boolean
 -- is_titled_by(p_title text, p_message chat_messages) returns boolean
 -- lapsed_turns(p_limit integer) returns TABLE(company_id text, platform text, message_id uuid)
+-- last_copies(p_company_id text, p_platform text, p_session_id uuid, p_segment_id uuid) returns TABLE(id uuid)
 -- leave_feedback(p_company_id text, p_platform text, p_caller jsonb, p_message_id uuid, p_score integer, p_comment text) returns boolean
 -- limit_checks(p_checks jsonb) returns TABLE(place integer, rank integer, company_id text, platform text, kind text, key text, allowance integer, span interval, count integer)
 -- list_archivable(p_company_id text, p_platform text, p_request jsonb) returns TABLE(kind text, body jsonb)

@@ -7,9 +7,10 @@ import { removeTexts } from '../messages/large-text.ts'
 import type { Count, Tenant } from '../protocol.ts'
 import {
   eraseArchived,
+  largeIn,
   nextObject,
   removeDropped,
-  removeTextsOf,
+  type SegmentRow,
   segmentsOf,
 } from '../rights/erase-archived.ts'
 import { type Clearing, clearSessions } from '../rights/erase-sessions.ts'
@@ -104,7 +105,7 @@ const removeObjects: Step = async (services, { tenant, run }, counts) => {
     const key = row?.overdue_object
     if (!key) return
     for (const segment of await segmentsOf(database, tenant, key))
-      await removeTextsOf(services, tenant, key, segment)
+      await removeLastTexts(services, tenant, key, segment)
     const [dropped] = await database.callFor<{ drop_overdue_object: number }>(tenant, 'drop_overdue_object', [
       { text: key },
     ])
@@ -112,6 +113,23 @@ const removeObjects: Step = async (services, { tenant, run }, counts) => {
     counts.archiveObjects += 1
     await removeDropped(services, tenant)
   }
+}
+
+/** The text of a message that is a row again, or has a newer copy, goes with that. */
+async function removeLastTexts(
+  services: RetentionServices,
+  tenant: Tenant,
+  key: string,
+  segment: SegmentRow,
+): Promise<void> {
+  const large = await largeIn(services, tenant, key, segment)
+  if (large.length === 0) return
+  const rows = await services.database.callFor<{ id: string }>(tenant, 'last_copies', [
+    { uuid: segment.session_id },
+    { uuid: segment.id },
+  ])
+  const last = new Set(rows.map(({ id }) => id))
+  for (const id of large) if (last.has(id)) await removeTexts(services.bucket, tenant, id)
 }
 
 const hideUsers: Step = async ({ database, pseudonymKey }, { tenant, run }, counts) => {
@@ -146,12 +164,13 @@ const removeExpired: Step = async ({ database }, { tenant, run }, counts) => {
   }
 }
 
-// Objects are written again before messages are removed: of what was deleted the rows say what is to be purged.
+// Objects before messages: a row whose last copy went with its object goes in the same run; and of what was deleted the rows say
+// what is to be purged from the objects that stay.
 const steps: readonly Step[] = [
   removeSessions,
+  removeObjects,
   rewriteObjects,
   removeMessages,
-  removeObjects,
   hideUsers,
   removeExpired,
 ]

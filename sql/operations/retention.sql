@@ -145,7 +145,8 @@ begin
   );
 end $$;
 
--- Nothing of such an object is found any more; drop_writing_objects returns it for removal. Returns how many messages it had.
+-- Nothing of such an object is found any more; drop_writing_objects returns it for removal. Returns how many messages went with
+-- it: those that are rows again go as rows.
 create or replace function turnkeep.drop_overdue_object(p_company_id text, p_platform text, p_key text) returns bigint
 language plpgsql as $$
 declare
@@ -167,19 +168,18 @@ begin
     where a.company_id = p_company_id and a.platform = p_platform and a.id = any (c.message_ids) and a.segment_id = c.id
       and c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_key
     returning a.id, a.session_id
+  ), last as materialized (
+    select n.id, n.session_id from gone n
+    -- Of one that is a row once more, that row's end is counted; of one that was deleted, its deletion was.
+    where not exists (
+      select 1 from public.chat_messages m where m.company_id = p_company_id and m.platform = p_platform and m.id = n.id
+    )
   ), counted as (
     update public.chat_sessions s set message_count = greatest(s.message_count - g.messages, 0)
-    from (
-      select n.session_id, count(*) as messages from gone n
-      -- Of one that is a row once more, that row's end is counted; of one that was deleted, its deletion was.
-      where not exists (
-        select 1 from public.chat_messages m where m.company_id = p_company_id and m.platform = p_platform and m.id = n.id
-      )
-      group by 1
-    ) g
+    from (select l.session_id, count(*) as messages from last l group by 1) g
     where s.company_id = p_company_id and s.platform = p_platform and s.id = g.session_id
   )
-  select count(*) into v_messages from gone;
+  select count(*) into v_messages from last;
   delete from public.archive_segments c
   where c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_key;
   update public.archive_objects o set state = 'dropped'
@@ -354,7 +354,13 @@ begin
     where m.company_id = p_company_id and m.platform = p_platform and m.session_id <> all (v_over)
       and case
         when m.is_deleted and m.deleted_at < v_times.deleted_before then true -- Its copies are written again before.
-        when m.created_at < v_times.kept_after then not turnkeep.has_copy(p_company_id, p_platform, m.session_id, m.id)
+        -- Of copies those go before that are in objects that are over.
+        when m.created_at < v_times.kept_after then not exists (
+          select 1 from public.archive_segments c
+          join public.archive_objects o on o.company_id = p_company_id and o.platform = p_platform and o.key = c.object_key
+          where c.company_id = p_company_id and c.platform = p_platform and c.session_id = m.session_id and m.id = any (c.message_ids)
+            and o.created_at >= v_times.kept_after
+        )
         else false end
     group by 1;
   return query
@@ -370,9 +376,7 @@ begin
     join public.archived_messages a on a.company_id = p_company_id and a.platform = p_platform and a.id = any (o.message_ids)
       and a.segment_id = o.id
     where not exists ( -- Counted above.
-      select 1 from public.chat_messages m
-      where m.company_id = p_company_id and m.platform = p_platform and m.id = a.id and m.is_deleted
-        and m.deleted_at < v_times.deleted_before
+      select 1 from public.chat_messages m where m.company_id = p_company_id and m.platform = p_platform and m.id = a.id
     );
   return query
     select 'usersToHide', count(*) from turnkeep.users_to_hide(p_company_id, p_platform, 1000000) u

@@ -4,7 +4,9 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { pseudonymOf } from '../../lambdas/ageing/pseudonym.ts'
 import { retain } from '../../lambdas/ageing/retention.ts'
 import { stowText } from '../../lambdas/messages/large-text.ts'
-import type { Metric } from '../../lambdas/protocol.ts'
+import { leaveFeedback, listMessages } from '../../lambdas/messages/messages.ts'
+import type { Caller, MessageRecord, Metric } from '../../lambdas/protocol.ts'
+import type { Database } from '../../lambdas/services/database.ts'
 import { oldConversation, PSEUDONYM_KEY, startTestArchive, type TestArchive } from '../harness/archive.ts'
 import { onBothEngines } from '../harness/database.ts'
 import { record } from '../harness/records.ts'
@@ -30,17 +32,24 @@ onBothEngines('retention', (engine) => {
   type Company = ReturnType<typeof company>
   const rows = <Row = Record<string, unknown>>({ companyId }: Company, sql: string) =>
     archive.database.inTenant<Row>(companyId, sql)
-  const run = (tenant: Company, timeLeft = PLENTY) =>
-    retain(
-      {
-        database: archive.database.app,
-        bucket: archive.bucket,
-        pseudonymKey: async () => PSEUDONYM_KEY,
-        count: (metric) => void counted.push(metric),
-      },
-      tenant,
-      timeLeft,
-    )
+  const services = () => ({
+    database: archive.database.app,
+    bucket: archive.bucket,
+    pseudonymKey: async () => PSEUDONYM_KEY,
+    count: (metric: Metric) => void counted.push(metric),
+  })
+  const run = (tenant: Company, timeLeft = PLENTY) => retain(services(), tenant, timeLeft)
+  const caller = (tenant: Company): Caller => ({ ...tenant, userId: 'u1', role: 'user' })
+  const shown = async (tenant: Company, of: MessageRecord | undefined) => {
+    const list = await listMessages(services(), caller(tenant), of?.session_id ?? '', {
+      limit: 100,
+      order: 'asc',
+    })
+    return list.items.map(({ messageId }) => messageId)
+  }
+  /** Brings it back, where it has left. */
+  const rate = (tenant: Company, of: MessageRecord | undefined) =>
+    leaveFeedback(services(), caller(tenant), of?.id ?? '', { score: 4 })
   const due = async (tenant: Company) =>
     Object.fromEntries(
       (await archive.database.app.callFor<{ kind: string; rows: number }>(tenant, 'retention_due', [])).map(
@@ -63,6 +72,24 @@ onBothEngines('retention', (engine) => {
       tenant,
       `update chat_sessions set last_active_at = now() - interval '${days} days', created_at = now() - interval '${days} days' where id = '${id}'`,
     )
+  /** A conversation that is used on and on, with a long answer, written 133 days ago, that has left. */
+  const longTalk = async (tenant: Company) => {
+    const talk = oldConversation(4, 133, { company_id: tenant.companyId })
+    talk[1] = await stowText(archive.bucket, {
+      ...(talk[1] as MessageRecord),
+      content: '큰 글 '.repeat(20_000),
+    })
+    await archive.save(talk)
+    await rows(tenant, 'update chat_sessions set last_active_at = now()')
+    await archive.run(tenant.companyId)
+    await objectsAge(tenant, 30)
+    return talk
+  }
+  /** Days go by for what has been written to the archive. */
+  const objectsAge = async (tenant: Company, days: number) => {
+    for (const table of ['archive_objects', 'archive_segments'])
+      await rows(tenant, `update ${table} set created_at = created_at - interval '${days} days'`)
+  }
 
   test('of a tenant that has nothing, or nothing that is due, does nothing', async () => {
     const tenant = company()
@@ -240,6 +267,41 @@ onBothEngines('retention', (engine) => {
     expect(counted).toEqual([])
     expect(await archive.segments(tenant.companyId)).toEqual([])
     expect(await archive.bucket.get(text)).toBeUndefined()
+  })
+
+  test('leaves a long text to the row that its message is again, and to a copy that is newer', async () => {
+    for (const leavesAgain of [false, true]) {
+      const tenant = company()
+      const talk = await longTalk(tenant)
+      await rate(tenant, talk[1])
+      if (leavesAgain) expect(await archive.run(tenant.companyId)).toMatchObject({ messages: 1 })
+      await objectsAge(tenant, 71)
+      await keep(tenant, 100)
+      const { app } = archive.database
+      const mortal: Database = {
+        ...app,
+        callFor: async (...call) => {
+          if (call[1] === 'drop_overdue_object') throw new Error('killed')
+          return (await app.callFor(...call)) as never
+        },
+      }
+      await expect(retain({ ...services(), database: mortal }, tenant, PLENTY)).rejects.toThrow('killed')
+      expect(await archive.bucket.get(talk[1]?.content_key ?? '')).toBeDefined()
+      expect(await shown(tenant, talk[0])).toEqual(talk.map(({ id }) => id))
+    }
+  })
+
+  test('removes a row with the object that has its last copy, and its long text', async () => {
+    const tenant = company()
+    const talk = await longTalk(tenant)
+    await rate(tenant, talk[1])
+    await objectsAge(tenant, 71)
+    await keep(tenant, 100)
+    expect(await due(tenant)).toMatchObject({ overdueMessages: 1, archivedMessages: 3, archiveObjects: 1 })
+    expect(await run(tenant)).toMatchObject({ archiveObjects: 1, messages: 4 })
+    expect(await shown(tenant, talk[0])).toEqual([])
+    expect(await archive.bucket.get(talk[1]?.content_key ?? '')).toBeUndefined()
+    expect(await rows(tenant, 'select message_count from chat_sessions')).toEqual([{ message_count: 0 }])
   })
 
   test('does what it says before that it would, of a tenant that has some of everything', async () => {

@@ -240,6 +240,7 @@ onBothEngines('a tenant', (engine) => {
       gets: [{ note_user_job: false }],
     }),
     segment_messages: () => ({ args: [{ uuid: sessionId }, { uuid: segmentId }], gets: [] }),
+    last_copies: () => ({ args: [{ uuid: sessionId }, { uuid: segmentId }], gets: [] }),
     read_object_segments: () => ({
       args: [{ text: 'archive/a' }, { integer: 0 }, { integer: 9 }],
       gets: [],
