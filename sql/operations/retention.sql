@@ -70,7 +70,7 @@ begin
 end $$;
 
 -- Removes the rows of these, whose texts are gone: a JSON array of ids as overdue_messages returned them. What has changed
--- since stays. A session keeps its count of those that were not deleted by anybody. Of what was deleted and is followed by
+-- since stays. A session keeps its count of those that were not deleted by anybody, and loses the title that was made of one. Of what was deleted and is followed by
 -- others its place stays, without whatever anybody has written, and without deleted_at: what follows it leads over it to what was
 -- before. It goes, or leaves for the archive, as those others do.
 create or replace function turnkeep.remove_overdue_messages(p_company_id text, p_platform text, p_ids jsonb) returns integer
@@ -123,10 +123,14 @@ begin
     delete from public.chat_messages m
     where m.company_id = p_company_id and m.platform = p_platform and m.id = any (v_ids)
       and (m.created_at < v_times.kept_after or (m.is_deleted and m.deleted_at < v_times.deleted_before))
-    returning m.session_id, m.is_deleted
+    returning m as message, m.session_id, m.is_deleted
   ), counted as (
-    update public.chat_sessions s set message_count = greatest(s.message_count - g.messages, 0)
-    from (select c.session_id, count(*) as messages from gone c where not c.is_deleted group by 1) g
+    update public.chat_sessions s
+    set message_count = greatest(s.message_count - g.messages, 0),
+      title = case when exists (
+        select 1 from gone c where c.session_id = s.id and turnkeep.is_titled_by(s.title, c.message)
+      ) then null else s.title end
+    from (select c.session_id, count(*) filter (where not c.is_deleted) as messages from gone c group by 1) g
     where s.company_id = p_company_id and s.platform = p_platform and s.id = g.session_id
   )
   select count(*) into v_count from gone;
@@ -159,6 +163,11 @@ begin
   if not found then
     return 0;
   end if;
+  -- What the first question said is not known here, so whatever the title was made of goes with it.
+  update public.chat_sessions s set title = null
+  from public.archive_segments c
+  where s.company_id = p_company_id and s.platform = p_platform and s.id = c.session_id and s.title is not null
+    and c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_key and c.state = 'live' and c.first_sequence = 1;
   delete from public.archived_threads h using public.archived_messages a, public.archive_segments c
   where h.company_id = p_company_id and h.platform = p_platform and h.newest_answer_id = a.id
     and a.company_id = p_company_id and a.platform = p_platform and a.id = any (c.message_ids) and a.segment_id = c.id

@@ -304,6 +304,34 @@ onBothEngines('retention', (engine) => {
     expect(await rows(tenant, 'select message_count from chat_sessions')).toEqual([{ message_count: 0 }])
   })
 
+  test('removes a title with the question that it was made of, and leaves one that somebody gave to the rows', async () => {
+    const tenant = company()
+    const titled = async (title: string) => {
+      const [question, answer] = oldConversation(2, 120, { company_id: tenant.companyId })
+      const asked = {
+        ...(question as MessageRecord),
+        content: 'secret words',
+        on_save: { count: true as const, title },
+      }
+      await archive.save([asked, answer as MessageRecord])
+      return asked.session_id
+    }
+    await titled('secret words')
+    await archive.run(tenant.companyId)
+    await objectsAge(tenant, 91)
+    await rows(tenant, 'update chat_sessions set last_active_at = now()')
+    await keep(tenant, 90)
+    await titled('secret words')
+    await titled('given')
+    await rows(tenant, 'update chat_sessions set last_active_at = now()')
+    expect(await run(tenant)).toMatchObject({ messages: 6, archiveObjects: 1 })
+    expect(await rows(tenant, 'select title from chat_sessions order by title')).toEqual([
+      { title: 'given' },
+      { title: null },
+      { title: null },
+    ])
+  })
+
   test('does what it says before that it would, of a tenant that has some of everything', async () => {
     const tenant = company()
     const ago = (days: number) => `now() - interval '${days} days'`
