@@ -17,9 +17,11 @@ import { type Clearing, clearSessions } from '../rights/erase-sessions.ts'
 import { continueIfTime, OutOfTime } from '../rights/out-of-time.ts'
 import type { Bucket } from '../services/bucket.ts'
 import type { Database } from '../services/database.ts'
+import type { ArchivedSegment } from '../services/hot-store.ts'
 import type { ReadSecret } from '../services/secrets.ts'
-import { isBroken } from './copies.ts'
+import { isBroken, readCopies } from './copies.ts'
 import { pseudonymOf } from './pseudonym.ts'
+import { thawCopies } from './thaw.ts'
 
 export interface RetentionServices {
   database: Database
@@ -41,8 +43,11 @@ export interface Retained {
 /** Rows in one call. */
 const ROWS = 500
 const AT_ONCE = 10
+/** Each with up to 250 ids: a response of the Data API holds 1 MiB. */
+const SEGMENTS = 50
+const NIL = '00000000-0000-0000-0000-000000000000'
 /** Not an erasure's: as sql/operations/retention.sql marks sessions. */
-const JOB = '00000000-0000-0000-0000-000000000000'
+const JOB = NIL
 /** What is kept in the hot store ends by itself, long before any of these times. */
 const NO_HOT_STORE = { sessionErased: async () => ({ running: 0, removed: 0 }) }
 
@@ -106,12 +111,49 @@ const removeObjects: Step = async (services, { tenant, run }, counts) => {
     if (!key) return
     for (const segment of await segmentsOf(database, tenant, key))
       await removeLastTexts(services, tenant, key, segment)
+    await bringBackNewer(services, { tenant, run }, key)
     const [dropped] = await database.callFor<{ drop_overdue_object: number }>(tenant, 'drop_overdue_object', [
       { text: key },
     ])
     counts.messages += dropped?.drop_overdue_object ?? 0
     counts.archiveObjects += 1
     await removeDropped(services, tenant)
+  }
+}
+
+/**
+ * What came back from an object and has left again lies in a younger one, and is as old as the rest: it becomes a row, which
+ * drop_overdue_object marks as deleted long ago, so that its copies are purged like those of any other. One whose copy cannot be
+ * read goes with the younger object.
+ */
+async function bringBackNewer(
+  { database, bucket }: RetentionServices,
+  { tenant, run }: Omit<Clearing, 'jobId'>,
+  key: string,
+): Promise<void> {
+  for (let after = NIL; ; ) {
+    continueIfTime(run)
+    const rows = await database.callFor<{ body: string }>(tenant, 'newer_copies', [
+      { text: key },
+      { uuid: after },
+      { integer: SEGMENTS },
+    ])
+    for (const { body } of rows) {
+      const segment: ArchivedSegment & { message_ids: string[] } = JSON.parse(body)
+      after = segment.id
+      const ids = new Set(segment.message_ids)
+      try {
+        const copies = await readCopies(bucket, segment)
+        await thawCopies(
+          database,
+          tenant,
+          copies.filter(({ message }) => ids.has(message.id)),
+        )
+      } catch (error) {
+        if (!isBroken(error)) throw error
+      }
+    }
+    if (rows.length < SEGMENTS) return
   }
 }
 

@@ -288,6 +288,9 @@ onBothEngines('retention', (engine) => {
       await expect(retain({ ...services(), database: mortal }, tenant, PLENTY)).rejects.toThrow('killed')
       expect(await archive.bucket.get(talk[1]?.content_key ?? '')).toBeDefined()
       expect(await shown(tenant, talk[0])).toEqual(talk.map(({ id }) => id))
+      expect(await run(tenant)).toMatchObject({ archiveObjects: 1, messages: 4 })
+      expect(await shown(tenant, talk[0])).toEqual([])
+      expect(await archive.bucket.get(talk[1]?.content_key ?? '')).toBeUndefined()
     }
   })
 
@@ -302,6 +305,53 @@ onBothEngines('retention', (engine) => {
     expect(await shown(tenant, talk[0])).toEqual([])
     expect(await archive.bucket.get(talk[1]?.content_key ?? '')).toBeUndefined()
     expect(await rows(tenant, 'select message_count from chat_sessions')).toEqual([{ message_count: 0 }])
+  })
+
+  test('removes what came back and left again with the object that had it first, and nothing else of the other', async () => {
+    const tenant = company()
+    const talk = await longTalk(tenant)
+    for (const message of [talk[1], talk[2]]) await rate(tenant, message)
+    const others = await saved(tenant, 2, 40)
+    await archive.run(tenant.companyId)
+    // The younger one is not; one message of it is a row once more.
+    await rate(tenant, talk[2])
+    await rows(tenant, 'update chat_sessions set last_active_at = now()')
+    await rows(
+      tenant,
+      `update archive_objects set created_at = now() - interval '101 days' where messages = 4 and created_at < now() - interval '1 day'`,
+    )
+    await keep(tenant, 100)
+    expect(await archive.copies(tenant.companyId)).toHaveLength(6)
+    expect(await due(tenant)).toMatchObject({ overdueMessages: 1, archivedMessages: 3, archiveObjects: 1 })
+    const { app } = archive.database
+    let calls = 0
+    const mortal: Database = {
+      ...app,
+      callFor: async (...call) => {
+        calls += 1
+        const rows = await app.callFor(...call)
+        if (calls > last) throw new Error('killed')
+        return rows as never
+      },
+    }
+    let last = 0
+    for (; ; last += 1) {
+      calls = 0
+      const ended = await retain({ ...services(), database: mortal }, tenant, PLENTY).catch(() => undefined)
+      const ids = await shown(tenant, talk[0])
+      expect([[], talk.map(({ id }) => id)]).toContainEqual(ids)
+      if (ended !== undefined) break
+    }
+    expect(await shown(tenant, talk[0])).toEqual([])
+    expect(await shown(tenant, others[0])).toEqual(others.map(({ id }) => id))
+    expect((await archive.copies(tenant.companyId)).map(({ id }) => id).sort()).toEqual(
+      others.map(({ id }) => id).sort(),
+    )
+    expect(await rows(tenant, 'select id from chat_messages')).toEqual([])
+    expect(await archive.bucket.get(talk[1]?.content_key ?? '')).toBeUndefined()
+    expect(
+      await rows(tenant, `select message_count from chat_sessions where id = '${talk[0]?.session_id}'`),
+    ).toEqual([{ message_count: 0 }])
   })
 
   test('removes a title with the question that it was made of, and leaves one that somebody gave to the rows', async () => {

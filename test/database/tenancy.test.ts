@@ -259,6 +259,10 @@ onBothEngines('a tenant', (engine) => {
       gets: [{ hide_users: 0 }],
     }),
     mark_overdue_sessions: () => ({ args: [{ integer: 9 }], gets: [{ deleted: 0, expired: 0 }] }),
+    newer_copies: () => ({
+      args: [{ text: 'archive/secret' }, { uuid: '00000000-0000-0000-0000-000000000000' }, { integer: 9 }],
+      gets: [],
+    }),
     overdue_messages: () => ({ args: [{ integer: 9 }], gets: [] }),
     overdue_object: () => ({ args: [], gets: [{ overdue_object: null }] }),
     remove_expired: () => ({ args: [{ integer: 9 }], gets: [{ audit_lines: 0, tombstones: 0 }] }),
@@ -460,6 +464,7 @@ onBothEngines('a tenant', (engine) => {
     'is_erased',
     'is_erased_session',
     'lapsed_turns',
+    'left_again',
     'limit_checks',
     'list_tenants',
     'lock_erasures',
