@@ -171,12 +171,15 @@ language plpgsql stable as $$
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
   return query
+    with again as materialized (
+      select * from turnkeep.left_again(p_company_id, p_platform, p_key)
+    )
     select turnkeep.segment_place(s) || jsonb_build_object('message_ids', n.ids)
     from (
-      select l.session_id, l.segment_id, array_agg(l.id) as ids from turnkeep.left_again(p_company_id, p_platform, p_key) l
-      where not exists (
-        select 1 from public.chat_messages m where m.company_id = p_company_id and m.platform = p_platform and m.id = l.id
-      )
+      select l.session_id, l.segment_id, array_agg(l.id) as ids from again l
+      where (
+        select m.id from public.chat_messages m where m.company_id = p_company_id and m.platform = p_platform and m.id = l.id limit 1
+      ) is null
       group by 1, 2
     ) n
     join public.archive_segments s on s.company_id = p_company_id and s.platform = p_platform and s.session_id = n.session_id
