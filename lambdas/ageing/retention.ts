@@ -19,7 +19,7 @@ import type { Bucket } from '../services/bucket.ts'
 import type { Database } from '../services/database.ts'
 import type { ArchivedSegment } from '../services/hot-store.ts'
 import type { ReadSecret } from '../services/secrets.ts'
-import { isBroken, readCopies } from './copies.ts'
+import { findingMoved, isBroken, readCopies } from './copies.ts'
 import { pseudonymOf } from './pseudonym.ts'
 import { thawCopies } from './thaw.ts'
 
@@ -111,7 +111,11 @@ const removeObjects: Step = async (services, { tenant, run }, counts) => {
     if (!key) return
     for (const segment of await segmentsOf(database, tenant, key))
       await removeLastTexts(services, tenant, key, segment)
-    await bringBackNewer(services, { tenant, run }, key)
+    try {
+      await findingMoved(services.count, () => bringBackNewer(services, { tenant, run }, key))
+    } catch (error) {
+      if (!isBroken(error)) throw error // What cannot be read goes with the younger object.
+    }
     const [dropped] = await database.callFor<{ drop_overdue_object: number }>(tenant, 'drop_overdue_object', [
       { text: key },
     ])
@@ -123,14 +127,15 @@ const removeObjects: Step = async (services, { tenant, run }, counts) => {
 
 /**
  * What came back from an object and has left again lies in a younger one, and is as old as the rest: it becomes a row, which
- * drop_overdue_object marks as deleted long ago, so that its copies are purged like those of any other. One whose copy cannot be
- * read goes with the younger object.
+ * drop_overdue_object marks as deleted long ago, so that its copies are purged like those of any other. What cannot be read is thrown
+ * when all others are rows.
  */
 async function bringBackNewer(
   { database, bucket }: RetentionServices,
   { tenant, run }: Omit<Clearing, 'jobId'>,
   key: string,
 ): Promise<void> {
+  let damage: unknown
   for (let after = NIL; ; ) {
     continueIfTime(run)
     const rows = await database.callFor<{ body: string }>(tenant, 'newer_copies', [
@@ -151,10 +156,12 @@ async function bringBackNewer(
         )
       } catch (error) {
         if (!isBroken(error)) throw error
+        damage = error
       }
     }
-    if (rows.length < SEGMENTS) return
+    if (rows.length < SEGMENTS) break
   }
+  if (damage !== undefined) throw damage
 }
 
 /** The text of a message that is a row again, or has a newer copy, goes with that. */

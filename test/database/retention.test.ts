@@ -354,6 +354,39 @@ onBothEngines('retention', (engine) => {
     ).toEqual([{ message_count: 0 }])
   })
 
+  test('hides what left again for an object that is damaged elsewhere, and leaves what is damaged itself', async () => {
+    for (const damaged of ['other', 'own']) {
+      const tenant = company()
+      const talk = await longTalk(tenant)
+      await rate(tenant, talk[2])
+      const [other] = await saved(tenant, 2, 40)
+      await archive.run(tenant.companyId)
+      await objectsAge(tenant, 71)
+      await rows(tenant, 'update chat_sessions set last_active_at = now()')
+      await keep(tenant, 100)
+      const [older, ...younger] = (await archive.segments(tenant.companyId)).sort(
+        (a, b) => b.messages - a.messages,
+      )
+      expect([older?.messages, younger.length]).toEqual([4, 2])
+      const broken = younger.find(
+        ({ session_id }) => (session_id === other?.session_id) === (damaged === 'other'),
+      )
+      await rows(tenant, `update archive_segments set sha256 = 'altered' where id = '${broken?.id}'`)
+      expect(await run(tenant)).toMatchObject({ isFinished: true, archiveObjects: 1, messages: 3 })
+      expect(counted).toEqual(['ArchiveUnreadable'])
+      expect(await rows(tenant, 'select id, is_deleted from chat_messages')).toEqual(
+        damaged === 'other' ? [{ id: talk[2]?.id, is_deleted: true }] : [],
+      )
+      await rows(
+        tenant,
+        `update archive_segments set sha256 = '${broken?.sha256}' where id = '${broken?.id}'`,
+      )
+      expect(await run(tenant)).toMatchObject({ messages: damaged === 'other' ? 1 : 0 })
+      expect(await shown(tenant, talk[0])).toEqual(damaged === 'other' ? [] : [talk[2]?.id])
+      expect(await shown(tenant, other)).toHaveLength(2)
+    }
+  })
+
   test('removes a title with the question that it was made of, and leaves one that somebody gave to the rows', async () => {
     const tenant = company()
     const titled = async (title: string) => {
