@@ -388,7 +388,9 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 -- is_erased_session(p_company_id text, p_platform text, p_session_id uuid) returns boolean
 -- is_titled_by(p_title text, p_message chat_messages) returns boolean
 -- lapsed_turns(p_limit integer) returns TABLE(company_id text, platform text, message_id uuid)
+-- last_copies(p_company_id text, p_platform text, p_session_id uuid, p_segment_id uuid) returns TABLE(id uuid)
 -- leave_feedback(p_company_id text, p_platform text, p_caller jsonb, p_message_id uuid, p_score integer, p_comment text) returns boolean
+-- left_again(p_company_id text, p_platform text, p_key text) returns TABLE(id uuid, session_id uuid, segment_id uuid)
 -- limit_checks(p_checks jsonb) returns TABLE(place integer, rank integer, company_id text, platform text, kind text, key text, allowance integer, span interval, count integer)
 -- list_archivable(p_company_id text, p_platform text, p_request jsonb) returns TABLE(kind text, body jsonb)
 -- list_dropped_objects(p_company_id text, p_platform text, p_limit integer) returns TABLE(key text, upload_id text, was_complete boolean)
@@ -406,6 +408,7 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 -- may_act_on_user(p_caller jsonb, p_user_id text) returns boolean
 -- may_touch(p_company_id text, p_platform text, p_owner text, p_message_id uuid) returns boolean
 -- message_line(m chat_messages, p_without_text boolean) returns text
+-- newer_copies(p_company_id text, p_platform text, p_key text, p_after uuid, p_limit integer) returns TABLE(body jsonb)
 -- newest_answer(p_company_id text, p_platform text, p_session_id uuid, p_thread_id text, p_without_archived boolean) returns SETOF chat_messages
 -- next_object_to_rewrite(p_company_id text, p_platform text, p_job_id uuid, p_after text) returns text
 -- note_archive_upload(p_company_id text, p_platform text, p_key text, p_upload_id text) returns boolean

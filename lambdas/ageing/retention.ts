@@ -7,18 +7,21 @@ import { removeTexts } from '../messages/large-text.ts'
 import type { Count, Tenant } from '../protocol.ts'
 import {
   eraseArchived,
+  largeIn,
   nextObject,
   removeDropped,
-  removeTextsOf,
+  type SegmentRow,
   segmentsOf,
 } from '../rights/erase-archived.ts'
 import { type Clearing, clearSessions } from '../rights/erase-sessions.ts'
 import { continueIfTime, OutOfTime } from '../rights/out-of-time.ts'
 import type { Bucket } from '../services/bucket.ts'
 import type { Database } from '../services/database.ts'
+import type { ArchivedSegment } from '../services/hot-store.ts'
 import type { ReadSecret } from '../services/secrets.ts'
-import { isBroken } from './copies.ts'
+import { findingMoved, isBroken, readCopies } from './copies.ts'
 import { pseudonymOf } from './pseudonym.ts'
+import { thawCopies } from './thaw.ts'
 
 export interface RetentionServices {
   database: Database
@@ -40,8 +43,11 @@ export interface Retained {
 /** Rows in one call. */
 const ROWS = 500
 const AT_ONCE = 10
+/** Each with up to 250 ids: a response of the Data API holds 1 MiB. */
+const SEGMENTS = 50
+const NIL = '00000000-0000-0000-0000-000000000000'
 /** Not an erasure's: as sql/operations/retention.sql marks sessions. */
-const JOB = '00000000-0000-0000-0000-000000000000'
+const JOB = NIL
 /** What is kept in the hot store ends by itself, long before any of these times. */
 const NO_HOT_STORE = { sessionErased: async () => ({ running: 0, removed: 0 }) }
 
@@ -105,7 +111,12 @@ const removeObjects: Step = async (services, { tenant, run }, counts) => {
     if (!key) return
     for (const segment of await segmentsOf(database, tenant, key)) {
       continueIfTime(run)
-      await removeTextsOf(services, tenant, key, segment)
+      await removeLastTexts(services, tenant, key, segment)
+    }
+    try {
+      await findingMoved(services.count, () => bringBackNewer(services, { tenant, run }, key))
+    } catch (error) {
+      if (!isBroken(error)) throw error // What cannot be read goes with the younger object.
     }
     const [dropped] = await database.callFor<{ drop_overdue_object: number }>(tenant, 'drop_overdue_object', [
       { text: key },
@@ -114,6 +125,62 @@ const removeObjects: Step = async (services, { tenant, run }, counts) => {
     counts.archiveObjects += 1
     await removeDropped(services, tenant)
   }
+}
+
+/**
+ * What came back from an object and has left again lies in a younger one, and is as old as the rest: it becomes a row, which
+ * drop_overdue_object marks as deleted long ago, so that its copies are purged like those of any other. What cannot be read is thrown
+ * when all others are rows.
+ */
+async function bringBackNewer(
+  { database, bucket }: RetentionServices,
+  { tenant, run }: Omit<Clearing, 'jobId'>,
+  key: string,
+): Promise<void> {
+  let damage: unknown
+  for (let after = NIL; ; ) {
+    continueIfTime(run)
+    const rows = await database.callFor<{ body: string }>(tenant, 'newer_copies', [
+      { text: key },
+      { uuid: after },
+      { integer: SEGMENTS },
+    ])
+    for (const { body } of rows) {
+      const segment: ArchivedSegment & { message_ids: string[] } = JSON.parse(body)
+      after = segment.id
+      const ids = new Set(segment.message_ids)
+      try {
+        const copies = await readCopies(bucket, segment)
+        await thawCopies(
+          database,
+          tenant,
+          copies.filter(({ message }) => ids.has(message.id)),
+        )
+      } catch (error) {
+        if (!isBroken(error)) throw error
+        damage = error
+      }
+    }
+    if (rows.length < SEGMENTS) break
+  }
+  if (damage !== undefined) throw damage
+}
+
+/** The text of a message that is a row again, or has a newer copy, goes with that. */
+async function removeLastTexts(
+  services: RetentionServices,
+  tenant: Tenant,
+  key: string,
+  segment: SegmentRow,
+): Promise<void> {
+  const large = await largeIn(services, tenant, key, segment)
+  if (large.length === 0) return
+  const rows = await services.database.callFor<{ id: string }>(tenant, 'last_copies', [
+    { uuid: segment.session_id },
+    { uuid: segment.id },
+  ])
+  const last = new Set(rows.map(({ id }) => id))
+  for (const id of large) if (last.has(id)) await removeTexts(services.bucket, tenant, id)
 }
 
 const hideUsers: Step = async ({ database, pseudonymKey }, { tenant, run }, counts) => {
@@ -148,12 +215,13 @@ const removeExpired: Step = async ({ database }, { tenant, run }, counts) => {
   }
 }
 
-// Objects are written again before messages are removed: of what was deleted the rows say what is to be purged.
+// Objects before messages: a row whose last copy went with its object goes in the same run; and of what was deleted the rows say
+// what is to be purged from the objects that stay.
 const steps: readonly Step[] = [
   removeSessions,
+  removeObjects,
   rewriteObjects,
   removeMessages,
-  removeObjects,
   hideUsers,
   removeExpired,
 ]

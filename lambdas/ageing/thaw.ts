@@ -94,7 +94,12 @@ async function putBack(
     copies = newestOf([...copies.values(), ...read.flat()])
     copy = copies.get(parent_message_id)
   }
-  for (const messages of inCalls(chain))
+  await thawCopies(database, tenant, chain)
+}
+
+/** A row that is there stays as it is, and a copy that is not the newest one is passed over. */
+export async function thawCopies(database: Database, tenant: Tenant, copies: readonly Copy[]): Promise<void> {
+  for (const messages of inCalls(copies))
     await database.callFor(tenant, 'thaw_messages', [{ text: `[${messages.join()}]` }])
 }
 

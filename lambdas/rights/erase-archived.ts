@@ -36,7 +36,7 @@ export interface ArchiveErasing {
   count: Count
 }
 
-interface SegmentRow {
+export interface SegmentRow {
   id: string
   session_id: string
   byte_offset: number
@@ -153,12 +153,23 @@ export async function segmentsOf(database: Database, tenant: Tenant, key: string
 }
 
 /** Texts that stand in objects of their own, of which the archive's lines alone know by now. */
-export async function removeTextsOf(
-  { database, bucket }: Omit<ArchiveErasing, 'count'>,
+async function removeTextsOf(
+  services: Omit<ArchiveErasing, 'count'>,
   tenant: Tenant,
   key: string,
   segment: SegmentRow,
 ): Promise<void> {
+  for (const id of await largeIn(services, tenant, key, segment))
+    await removeTexts(services.bucket, tenant, id)
+}
+
+/** Messages of a segment that may have texts in objects of their own. */
+export async function largeIn(
+  { database, bucket }: Omit<ArchiveErasing, 'count'>,
+  tenant: Tenant,
+  key: string,
+  segment: SegmentRow,
+): Promise<string[]> {
   const large = await readSegment(bucket, { ...segment, object_key: key }).then(
     (messages) => messages.filter(({ content_key }) => content_key !== null),
     (error) => {
@@ -170,7 +181,7 @@ export async function removeTextsOf(
       ])
     },
   )
-  for (const { id } of large) await removeTexts(bucket, tenant, id)
+  return large.map(({ id }) => id)
 }
 
 interface Written {

@@ -409,6 +409,22 @@ begin
     where c.company_id = p_company_id and c.platform = p_platform and c.session_id = p_session_id and c.id = p_segment_id;
 end $$;
 
+-- Of these, the ones that are no rows and of which no other segment has a newer copy: with this one the last goes.
+create or replace function turnkeep.last_copies(p_company_id text, p_platform text, p_session_id uuid, p_segment_id uuid)
+returns table (id uuid)
+language plpgsql stable as $$
+#variable_conflict use_column
+begin
+  return query
+    select n.id from turnkeep.segment_messages(p_company_id, p_platform, p_session_id, p_segment_id) n
+    where not exists (
+      select 1 from public.archived_messages a
+      where a.company_id = p_company_id and a.platform = p_platform and a.id = n.id and a.segment_id <> p_segment_id
+    ) and not exists (
+      select 1 from public.chat_messages m where m.company_id = p_company_id and m.platform = p_platform and m.id = n.id
+    );
+end $$;
+
 -- The segments of switch_object that have lines without text, as rows.
 create or replace function turnkeep.purged_in(p_new jsonb)
 returns table (id uuid, session_id uuid, byte_length integer, text_bytes integer, sha256 text, message_ids uuid[])

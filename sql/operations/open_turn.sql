@@ -1,17 +1,22 @@
 -- In the place of a thread's newest answer that the archive cannot give: its link and its position, and nothing of what it
--- says. The position is known where a row of it is there, because it was deleted; else it is the last one of its segment.
+-- says. The position is known where a row of it is there, because it was deleted; else it is the last one of its segment, and of
+-- one that was purged since, which is in none, of its session's.
 create or replace function turnkeep.unread_answer(p_left public.archived_threads) returns public.chat_messages
 language sql stable as $$
   select jsonb_populate_record(null::public.chat_messages, jsonb_build_object(
     'company_id', p_left.company_id, 'platform', p_left.platform, 'id', p_left.newest_answer_id, 'session_id', p_left.session_id,
     'thread_id', p_left.thread_id, 'role', 'assistant', 'content', '', 'status', 'complete', 'sources', '[]'::jsonb,
     'metadata', '{}'::jsonb, 'is_deleted', false, 'parent_message_id', m.parent_message_id,
-    'sequence_number', coalesce(m.sequence_number, c.last_sequence), 'created_at', p_left.newest_answer_at))
-  from public.archived_messages a
-  join public.archive_segments c on c.company_id = a.company_id and c.platform = a.platform and c.session_id = a.session_id
-    and c.id = a.segment_id
-  left join public.chat_messages m on m.company_id = a.company_id and m.platform = a.platform and m.id = a.id
-  where a.company_id = p_left.company_id and a.platform = p_left.platform and a.id = p_left.newest_answer_id
+    'sequence_number', coalesce(m.sequence_number, (
+      select max(c.last_sequence) from public.archive_segments c
+      where c.company_id = p_left.company_id and c.platform = p_left.platform and c.session_id = p_left.session_id
+        and c.state = 'live' and c.id = coalesce(a.segment_id, c.id)
+    )), 'created_at', p_left.newest_answer_at))
+  from (select) one
+  left join public.archived_messages a on a.company_id = p_left.company_id and a.platform = p_left.platform
+    and a.id = p_left.newest_answer_id
+  left join public.chat_messages m on m.company_id = p_left.company_id and m.platform = p_left.platform
+    and m.id = p_left.newest_answer_id
 $$;
 
 -- The newest answer of a thread: what a question follows when it names nothing else. Raises TK001 archived where it has

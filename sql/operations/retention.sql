@@ -70,7 +70,7 @@ begin
 end $$;
 
 -- Removes the rows of these, whose texts are gone: a JSON array of ids as overdue_messages returned them. What has changed
--- since stays. A session keeps its count of those that were not deleted by anybody. Of what was deleted and is followed by
+-- since stays. A session keeps its count of those that were not deleted by anybody, and loses the title that was made of one. Of what was deleted and is followed by
 -- others its place stays, without whatever anybody has written, and without deleted_at: what follows it leads over it to what was
 -- before. It goes, or leaves for the archive, as those others do.
 create or replace function turnkeep.remove_overdue_messages(p_company_id text, p_platform text, p_ids jsonb) returns integer
@@ -123,10 +123,14 @@ begin
     delete from public.chat_messages m
     where m.company_id = p_company_id and m.platform = p_platform and m.id = any (v_ids)
       and (m.created_at < v_times.kept_after or (m.is_deleted and m.deleted_at < v_times.deleted_before))
-    returning m.session_id, m.is_deleted
+    returning m as message, m.session_id, m.is_deleted
   ), counted as (
-    update public.chat_sessions s set message_count = greatest(s.message_count - g.messages, 0)
-    from (select c.session_id, count(*) as messages from gone c where not c.is_deleted group by 1) g
+    update public.chat_sessions s
+    set message_count = greatest(s.message_count - g.messages, 0),
+      title = case when exists (
+        select 1 from gone c where c.session_id = s.id and turnkeep.is_titled_by(s.title, c.message)
+      ) then null else s.title end
+    from (select c.session_id, count(*) filter (where not c.is_deleted) as messages from gone c group by 1) g
     where s.company_id = p_company_id and s.platform = p_platform and s.id = g.session_id
   )
   select count(*) into v_count from gone;
@@ -145,10 +149,52 @@ begin
   );
 end $$;
 
--- Nothing of such an object is found any more; list_dropped_objects returns it for removal. Returns how many messages it had.
+-- Messages of an object whose newest copy is in another segment, with that. One by one: a join might read all that have left.
+-- The caller has set the tenant.
+create or replace function turnkeep.left_again(p_company_id text, p_platform text, p_key text)
+returns table (id uuid, session_id uuid, segment_id uuid)
+language sql stable as $$
+  select i.id, c.session_id, n.segment_id
+  from public.archive_segments c cross join unnest(c.message_ids) i (id)
+  cross join lateral (
+    select a.segment_id from public.archived_messages a
+    where a.company_id = p_company_id and a.platform = p_platform and a.id = i.id limit 1
+  ) n
+  where c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_key and n.segment_id <> c.id
+$$;
+
+-- Messages of an object that left again for another one: of each of those segments, in the order of their ids after the one that is
+-- given, {message_ids, …} as segment_place says it. Those that are rows are not among them.
+create or replace function turnkeep.newer_copies(p_company_id text, p_platform text, p_key text, p_after uuid, p_limit integer)
+returns table (body jsonb)
+language plpgsql stable as $$
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  return query
+    with again as materialized (
+      select * from turnkeep.left_again(p_company_id, p_platform, p_key)
+    )
+    select turnkeep.segment_place(s) || jsonb_build_object('message_ids', n.ids)
+    from (
+      select l.session_id, l.segment_id, array_agg(l.id) as ids from again l
+      where (
+        select m.id from public.chat_messages m where m.company_id = p_company_id and m.platform = p_platform and m.id = l.id limit 1
+      ) is null
+      group by 1, 2
+    ) n
+    join public.archive_segments s on s.company_id = p_company_id and s.platform = p_platform and s.session_id = n.session_id
+      and s.id = n.segment_id
+    where s.id > p_after
+    order by s.id limit p_limit;
+end $$;
+
+-- Nothing of such an object is found any more; list_dropped_objects returns it for removal. Returns how many messages went with
+-- it: those that are rows again go as rows, and of those whose newer copies are in objects that stay, they say that these are to be
+-- purged (next_object_to_rewrite).
 create or replace function turnkeep.drop_overdue_object(p_company_id text, p_platform text, p_key text) returns bigint
 language plpgsql as $$
 declare
+  v_again uuid[];
   v_messages bigint;
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
@@ -158,6 +204,24 @@ begin
   if not found then
     return 0;
   end if;
+  v_again := array(select l.id from turnkeep.left_again(p_company_id, p_platform, p_key) l);
+  with over as (
+    select m.id, m.session_id, m.is_deleted as was_deleted, t.deleted_before
+    from public.chat_messages m, turnkeep.retention_times(p_company_id, p_platform) t
+    where m.company_id = p_company_id and m.platform = p_platform and m.id = any (v_again)
+    for update of m
+  ), ended as (
+    update public.chat_messages m set is_deleted = true, deleted_at = least(m.deleted_at, o.deleted_before), updated_at = now()
+    from over o where m.company_id = p_company_id and m.platform = p_platform and m.id = o.id
+  )
+  update public.chat_sessions s set message_count = greatest(s.message_count - g.messages, 0)
+  from (select o.session_id, count(*) as messages from over o where not o.was_deleted group by 1) g
+  where s.company_id = p_company_id and s.platform = p_platform and s.id = g.session_id;
+  -- What the first question said is not known here, so whatever the title was made of goes with it.
+  update public.chat_sessions s set title = null
+  from public.archive_segments c
+  where s.company_id = p_company_id and s.platform = p_platform and s.id = c.session_id and s.title is not null
+    and c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_key and c.state = 'live' and c.first_sequence = 1;
   delete from public.archived_threads h using public.archived_messages a, public.archive_segments c
   where h.company_id = p_company_id and h.platform = p_platform and h.newest_answer_id = a.id
     and a.company_id = p_company_id and a.platform = p_platform and a.id = any (c.message_ids) and a.segment_id = c.id
@@ -167,19 +231,18 @@ begin
     where a.company_id = p_company_id and a.platform = p_platform and a.id = any (c.message_ids) and a.segment_id = c.id
       and c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_key
     returning a.id, a.session_id
+  ), last as materialized (
+    select n.id, n.session_id from gone n
+    -- Of one that is a row once more, that row's end is counted; of one that was deleted, its deletion was.
+    where not exists (
+      select 1 from public.chat_messages m where m.company_id = p_company_id and m.platform = p_platform and m.id = n.id
+    )
   ), counted as (
     update public.chat_sessions s set message_count = greatest(s.message_count - g.messages, 0)
-    from (
-      select n.session_id, count(*) as messages from gone n
-      -- Of one that is a row once more, that row's end is counted; of one that was deleted, its deletion was.
-      where not exists (
-        select 1 from public.chat_messages m where m.company_id = p_company_id and m.platform = p_platform and m.id = n.id
-      )
-      group by 1
-    ) g
+    from (select l.session_id, count(*) as messages from last l group by 1) g
     where s.company_id = p_company_id and s.platform = p_platform and s.id = g.session_id
   )
-  select count(*) into v_messages from gone;
+  select count(*) into v_messages from last;
   delete from public.archive_segments c
   where c.company_id = p_company_id and c.platform = p_platform and c.object_key = p_key;
   update public.archive_objects o set state = 'dropped'
@@ -354,7 +417,12 @@ begin
     where m.company_id = p_company_id and m.platform = p_platform and m.session_id <> all (v_over)
       and case
         when m.is_deleted and m.deleted_at < v_times.deleted_before then true -- Its copies are written again before.
-        when m.created_at < v_times.kept_after then not turnkeep.has_copy(p_company_id, p_platform, m.session_id, m.id)
+        -- One object that is over ends all of its copies.
+        when m.created_at < v_times.kept_after then coalesce((
+          select bool_or(o.created_at < v_times.kept_after) from public.archive_segments c
+          join public.archive_objects o on o.company_id = p_company_id and o.platform = p_platform and o.key = c.object_key
+          where c.company_id = p_company_id and c.platform = p_platform and c.session_id = m.session_id and m.id = any (c.message_ids)
+        ), true)
         else false end
     group by 1;
   return query
@@ -366,13 +434,10 @@ begin
     )
     select 'archiveObjects', count(distinct o.key) from overdue o
     union all
-    select 'archivedMessages', count(*) from overdue o
+    select 'archivedMessages', count(distinct a.id) from overdue o
     join public.archived_messages a on a.company_id = p_company_id and a.platform = p_platform and a.id = any (o.message_ids)
-      and a.segment_id = o.id
     where not exists ( -- Counted above.
-      select 1 from public.chat_messages m
-      where m.company_id = p_company_id and m.platform = p_platform and m.id = a.id and m.is_deleted
-        and m.deleted_at < v_times.deleted_before
+      select 1 from public.chat_messages m where m.company_id = p_company_id and m.platform = p_platform and m.id = a.id
     );
   return query
     select 'usersToHide', count(*) from turnkeep.users_to_hide(p_company_id, p_platform, 1000000) u

@@ -221,6 +221,29 @@ onBothEngines('a message that is deleted after it has left', (engine) => {
     expect(turn.history.map(({ id }) => id)).toEqual(idsOf(talk.slice(0, 4)))
   })
 
+  test('is followed at its place where what stood before it cannot be read', async () => {
+    const talk = await saved(4)
+    await leave()
+    await remove(talk[3])
+    await aMonthLater()
+    expect(await run()).toMatchObject({ messages: 1 })
+    expect(await here()).toEqual([])
+    const [segment] = await archive.segments(company)
+    await overwrite(segment?.object_key ?? '', Buffer.from('altered'))
+    const store = openPostgresHotStore(archive.database.app, { leaseSeconds: 60, historyMessages: 5 })
+    const ask = askIn(tenant(), { sessionId: talk[0]?.session_id ?? '' })
+    const turn = await opened(
+      thawing(
+        services(),
+        tenant(),
+        () => store.openTurn(ask),
+        () => store.openTurn({ ...ask, withoutArchived: true }),
+      ),
+    )
+    expect(turn.question).toMatchObject({ sequence_number: 5, parent_message_id: talk[3]?.id })
+    expect(turn.history).toEqual([])
+  })
+
   test('does not break what leads from those after it to those before it', async () => {
     const talk = await saved(8)
     await leave()

@@ -4,7 +4,9 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { pseudonymOf } from '../../lambdas/ageing/pseudonym.ts'
 import { retain } from '../../lambdas/ageing/retention.ts'
 import { stowText } from '../../lambdas/messages/large-text.ts'
-import type { Metric } from '../../lambdas/protocol.ts'
+import { leaveFeedback, listMessages } from '../../lambdas/messages/messages.ts'
+import type { Caller, MessageRecord, Metric } from '../../lambdas/protocol.ts'
+import type { Database } from '../../lambdas/services/database.ts'
 import { oldConversation, PSEUDONYM_KEY, startTestArchive, type TestArchive } from '../harness/archive.ts'
 import { onBothEngines } from '../harness/database.ts'
 import { record } from '../harness/records.ts'
@@ -30,17 +32,24 @@ onBothEngines('retention', (engine) => {
   type Company = ReturnType<typeof company>
   const rows = <Row = Record<string, unknown>>({ companyId }: Company, sql: string) =>
     archive.database.inTenant<Row>(companyId, sql)
-  const run = (tenant: Company, timeLeft = PLENTY) =>
-    retain(
-      {
-        database: archive.database.app,
-        bucket: archive.bucket,
-        pseudonymKey: async () => PSEUDONYM_KEY,
-        count: (metric) => void counted.push(metric),
-      },
-      tenant,
-      timeLeft,
-    )
+  const services = () => ({
+    database: archive.database.app,
+    bucket: archive.bucket,
+    pseudonymKey: async () => PSEUDONYM_KEY,
+    count: (metric: Metric) => void counted.push(metric),
+  })
+  const run = (tenant: Company, timeLeft = PLENTY) => retain(services(), tenant, timeLeft)
+  const caller = (tenant: Company): Caller => ({ ...tenant, userId: 'u1', role: 'user' })
+  const shown = async (tenant: Company, of: MessageRecord | undefined) => {
+    const list = await listMessages(services(), caller(tenant), of?.session_id ?? '', {
+      limit: 100,
+      order: 'asc',
+    })
+    return list.items.map(({ messageId }) => messageId)
+  }
+  /** Brings it back, where it has left. */
+  const rate = (tenant: Company, of: MessageRecord | undefined) =>
+    leaveFeedback(services(), caller(tenant), of?.id ?? '', { score: 4 })
   const due = async (tenant: Company) =>
     Object.fromEntries(
       (await archive.database.app.callFor<{ kind: string; rows: number }>(tenant, 'retention_due', [])).map(
@@ -63,6 +72,24 @@ onBothEngines('retention', (engine) => {
       tenant,
       `update chat_sessions set last_active_at = now() - interval '${days} days', created_at = now() - interval '${days} days' where id = '${id}'`,
     )
+  /** A conversation that is used on and on, with a long answer, written 133 days ago, that has left. */
+  const longTalk = async (tenant: Company) => {
+    const talk = oldConversation(4, 133, { company_id: tenant.companyId })
+    talk[1] = await stowText(archive.bucket, {
+      ...(talk[1] as MessageRecord),
+      content: '큰 글 '.repeat(20_000),
+    })
+    await archive.save(talk)
+    await rows(tenant, 'update chat_sessions set last_active_at = now()')
+    await archive.run(tenant.companyId)
+    await objectsAge(tenant, 30)
+    return talk
+  }
+  /** Days go by for what has been written to the archive. */
+  const objectsAge = async (tenant: Company, days: number) => {
+    for (const table of ['archive_objects', 'archive_segments'])
+      await rows(tenant, `update ${table} set created_at = created_at - interval '${days} days'`)
+  }
 
   test('of a tenant that has nothing, or nothing that is due, does nothing', async () => {
     const tenant = company()
@@ -240,6 +267,152 @@ onBothEngines('retention', (engine) => {
     expect(counted).toEqual([])
     expect(await archive.segments(tenant.companyId)).toEqual([])
     expect(await archive.bucket.get(text)).toBeUndefined()
+  })
+
+  test('leaves a long text to the row that its message is again, and to a copy that is newer', async () => {
+    for (const leavesAgain of [false, true]) {
+      const tenant = company()
+      const talk = await longTalk(tenant)
+      await rate(tenant, talk[1])
+      if (leavesAgain) expect(await archive.run(tenant.companyId)).toMatchObject({ messages: 1 })
+      await objectsAge(tenant, 71)
+      await keep(tenant, 100)
+      const { app } = archive.database
+      const mortal: Database = {
+        ...app,
+        callFor: async (...call) => {
+          if (call[1] === 'drop_overdue_object') throw new Error('killed')
+          return (await app.callFor(...call)) as never
+        },
+      }
+      await expect(retain({ ...services(), database: mortal }, tenant, PLENTY)).rejects.toThrow('killed')
+      expect(await archive.bucket.get(talk[1]?.content_key ?? '')).toBeDefined()
+      expect(await shown(tenant, talk[0])).toEqual(talk.map(({ id }) => id))
+      expect(await run(tenant)).toMatchObject({ archiveObjects: 1, messages: 4 })
+      expect(await shown(tenant, talk[0])).toEqual([])
+      expect(await archive.bucket.get(talk[1]?.content_key ?? '')).toBeUndefined()
+    }
+  })
+
+  test('removes a row with the object that has its last copy, and its long text', async () => {
+    const tenant = company()
+    const talk = await longTalk(tenant)
+    await rate(tenant, talk[1])
+    await objectsAge(tenant, 71)
+    await keep(tenant, 100)
+    expect(await due(tenant)).toMatchObject({ overdueMessages: 1, archivedMessages: 3, archiveObjects: 1 })
+    expect(await run(tenant)).toMatchObject({ archiveObjects: 1, messages: 4 })
+    expect(await shown(tenant, talk[0])).toEqual([])
+    expect(await archive.bucket.get(talk[1]?.content_key ?? '')).toBeUndefined()
+    expect(await rows(tenant, 'select message_count from chat_sessions')).toEqual([{ message_count: 0 }])
+  })
+
+  test('removes what came back and left again with the object that had it first, and nothing else of the other', async () => {
+    const tenant = company()
+    const talk = await longTalk(tenant)
+    for (const message of [talk[1], talk[2]]) await rate(tenant, message)
+    const others = await saved(tenant, 2, 40)
+    await archive.run(tenant.companyId)
+    // The younger one is not; one message of it is a row once more.
+    await rate(tenant, talk[2])
+    await rows(tenant, 'update chat_sessions set last_active_at = now()')
+    await rows(
+      tenant,
+      `update archive_objects set created_at = now() - interval '101 days' where messages = 4 and created_at < now() - interval '1 day'`,
+    )
+    await keep(tenant, 100)
+    expect(await archive.copies(tenant.companyId)).toHaveLength(6)
+    expect(await due(tenant)).toMatchObject({ overdueMessages: 1, archivedMessages: 3, archiveObjects: 1 })
+    const { app } = archive.database
+    let calls = 0
+    const mortal: Database = {
+      ...app,
+      callFor: async (...call) => {
+        calls += 1
+        const rows = await app.callFor(...call)
+        if (calls > last) throw new Error('killed')
+        return rows as never
+      },
+    }
+    let last = 0
+    for (; ; last += 1) {
+      calls = 0
+      const ended = await retain({ ...services(), database: mortal }, tenant, PLENTY).catch(() => undefined)
+      const ids = await shown(tenant, talk[0])
+      expect([[], talk.map(({ id }) => id)]).toContainEqual(ids)
+      if (ended !== undefined) break
+    }
+    expect(await shown(tenant, talk[0])).toEqual([])
+    expect(await shown(tenant, others[0])).toEqual(others.map(({ id }) => id))
+    expect((await archive.copies(tenant.companyId)).map(({ id }) => id).sort()).toEqual(
+      others.map(({ id }) => id).sort(),
+    )
+    expect(await rows(tenant, 'select id from chat_messages')).toEqual([])
+    expect(await archive.bucket.get(talk[1]?.content_key ?? '')).toBeUndefined()
+    expect(
+      await rows(tenant, `select message_count from chat_sessions where id = '${talk[0]?.session_id}'`),
+    ).toEqual([{ message_count: 0 }])
+  })
+
+  test('hides what left again for an object that is damaged elsewhere, and leaves what is damaged itself', async () => {
+    for (const damaged of ['other', 'own']) {
+      const tenant = company()
+      const talk = await longTalk(tenant)
+      await rate(tenant, talk[2])
+      const [other] = await saved(tenant, 2, 40)
+      await archive.run(tenant.companyId)
+      await objectsAge(tenant, 71)
+      await rows(tenant, 'update chat_sessions set last_active_at = now()')
+      await keep(tenant, 100)
+      const [older, ...younger] = (await archive.segments(tenant.companyId)).sort(
+        (a, b) => b.messages - a.messages,
+      )
+      expect([older?.messages, younger.length]).toEqual([4, 2])
+      const broken = younger.find(
+        ({ session_id }) => (session_id === other?.session_id) === (damaged === 'other'),
+      )
+      await rows(tenant, `update archive_segments set sha256 = 'altered' where id = '${broken?.id}'`)
+      expect(await run(tenant)).toMatchObject({ isFinished: true, archiveObjects: 1, messages: 3 })
+      expect(counted).toEqual(['ArchiveUnreadable'])
+      expect(await rows(tenant, 'select id, is_deleted from chat_messages')).toEqual(
+        damaged === 'other' ? [{ id: talk[2]?.id, is_deleted: true }] : [],
+      )
+      await rows(
+        tenant,
+        `update archive_segments set sha256 = '${broken?.sha256}' where id = '${broken?.id}'`,
+      )
+      expect(await run(tenant)).toMatchObject({ messages: damaged === 'other' ? 1 : 0 })
+      expect(await shown(tenant, talk[0])).toEqual(damaged === 'other' ? [] : [talk[2]?.id])
+      expect(await shown(tenant, other)).toHaveLength(2)
+    }
+  })
+
+  test('removes a title with the question that it was made of, and leaves one that somebody gave to the rows', async () => {
+    const tenant = company()
+    const titled = async (title: string) => {
+      const [question, answer] = oldConversation(2, 120, { company_id: tenant.companyId })
+      const asked = {
+        ...(question as MessageRecord),
+        content: 'secret words',
+        on_save: { count: true as const, title },
+      }
+      await archive.save([asked, answer as MessageRecord])
+      return asked.session_id
+    }
+    await titled('secret words')
+    await archive.run(tenant.companyId)
+    await objectsAge(tenant, 91)
+    await rows(tenant, 'update chat_sessions set last_active_at = now()')
+    await keep(tenant, 90)
+    await titled('secret words')
+    await titled('given')
+    await rows(tenant, 'update chat_sessions set last_active_at = now()')
+    expect(await run(tenant)).toMatchObject({ messages: 6, archiveObjects: 1 })
+    expect(await rows(tenant, 'select title from chat_sessions order by title')).toEqual([
+      { title: 'given' },
+      { title: null },
+      { title: null },
+    ])
   })
 
   test('does what it says before that it would, of a tenant that has some of everything', async () => {

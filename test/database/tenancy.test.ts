@@ -248,6 +248,7 @@ onBothEngines('a tenant', (engine) => {
       gets: [{ note_user_job: false }],
     }),
     segment_messages: () => ({ args: [{ uuid: sessionId }, { uuid: segmentId }], gets: [] }),
+    last_copies: () => ({ args: [{ uuid: sessionId }, { uuid: segmentId }], gets: [] }),
     read_object_segments: () => ({
       args: [{ text: 'archive/a' }, { integer: 0 }, { integer: 9 }],
       gets: [],
@@ -266,6 +267,10 @@ onBothEngines('a tenant', (engine) => {
       gets: [{ hide_users: 0 }],
     }),
     mark_overdue_sessions: () => ({ args: [{ integer: 9 }], gets: [{ deleted: 0, expired: 0 }] }),
+    newer_copies: () => ({
+      args: [{ text: 'archive/secret' }, { uuid: '00000000-0000-0000-0000-000000000000' }, { integer: 9 }],
+      gets: [],
+    }),
     overdue_messages: () => ({ args: [{ integer: 9 }], gets: [] }),
     overdue_object: () => ({ args: [], gets: [{ overdue_object: null }] }),
     remove_expired: () => ({ args: [{ integer: 9 }], gets: [{ audit_lines: 0, tombstones: 0 }] }),
@@ -468,6 +473,7 @@ onBothEngines('a tenant', (engine) => {
     'is_erased',
     'is_erased_session',
     'lapsed_turns',
+    'left_again',
     'limit_checks',
     'list_tenants',
     'lock_erasures',
