@@ -445,6 +445,7 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 -- segment_messages(p_company_id text, p_platform text, p_session_id uuid, p_segment_id uuid) returns TABLE(id uuid)
 -- segment_place(p_segment archive_segments) returns jsonb
 -- segments_from(p_company_id text, p_platform text, p_session_id uuid, p_descending boolean, p_sequence integer, p_after_place integer, p_after_id uuid) returns SETOF jsonb
+-- set_back(p_company_id text, p_platform text, p_user_ids jsonb, p_cutoff timestamp with time zone) returns void
 -- set_login(p_login text, p_verifier text, p_secret_version text) returns boolean
 -- set_tenant(p_company_id text, p_platform text) returns void
 -- settings_of(p_company_id text, p_platform text) returns jsonb

@@ -136,6 +136,26 @@ onBothEngines('the rights of users', (engine) => {
     ])
   })
 
+  test('what was made while the clock was ahead is erased, and stops nothing that comes later', async () => {
+    const ahead = record({ user_id: 'ahead', created_at: at(HOUR_MS) })
+    await save(ahead)
+    const exportId = await requestExport('ahead')
+    await database.inTenant(
+      'acme',
+      `update user_jobs set created_at = now() + interval '1 hour' where id = '${exportId}'`,
+    )
+    const id = await requestErasure('ahead')
+    const back = record({ user_id: 'ahead', created_at: new Date().toISOString() })
+    expect(await save(back)).toEqual([])
+    const [row] = await call<{ job: string }>('start_user_job', { uuid: id })
+    const { cutoff } = JSON.parse(row?.job ?? '{}')
+    const upToIt = [{ uuid: id }, { jsonb: ['ahead'] }, { timestamptz: cutoff }] as const
+    expect(await call('mark_erased_sessions', ...upToIt, { integer: 9 })).toEqual([
+      { session_id: ahead.session_id },
+    ])
+    expect(await call('erase_exports', ...upToIt, { jsonb: [] })).toMatchObject([{ id: exportId }])
+  })
+
   test('an export that is made while an erasure waits has nothing of what that is to remove', async () => {
     const exported = async () =>
       (

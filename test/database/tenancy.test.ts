@@ -485,6 +485,7 @@ onBothEngines('a tenant', (engine) => {
     'seconds_until',
     'segment_place',
     'segments_from',
+    'set_back',
     'set_login',
     'set_tenant',
     'settings_of',
