@@ -155,7 +155,8 @@ create table public.erasures (
   platform text not null,
   user_id text not null,
   cutoff timestamp with time zone not null,
-  job_id uuid not null
+  job_id uuid not null,
+  spent jsonb
 );
 create table public.idempotency_keys (
   company_id text not null,
@@ -371,6 +372,7 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 -- finish_turn(p_company_id text, p_platform text, p_message_id uuid, p_epoch integer, p_event_id integer, p_event jsonb) returns boolean
 -- forget_archive_object(p_company_id text, p_platform text, p_key text) returns boolean
 -- forget_lost_object(p_company_id text, p_platform text, p_key text) returns bigint
+-- forget_spent(p_company_id text, p_platform text) returns integer
 -- get_session(p_company_id text, p_platform text, p_caller jsonb, p_id uuid) returns SETOF chat_sessions
 -- get_tenant(p_company_id text, p_platform text) returns TABLE(settings jsonb, version integer, changed_at timestamp with time zone)
 -- get_user_job(p_company_id text, p_platform text, p_caller jsonb, p_kind text, p_id uuid) returns TABLE(job jsonb)
@@ -384,6 +386,7 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 -- is_erased(p_company_id text, p_platform text, p_user_id text, p_session_id uuid, p_created_at timestamp with time zone) returns boolean
 -- is_erased_session(p_company_id text, p_platform text, p_session_id uuid) returns boolean
 -- is_titled_by(p_title text, p_message chat_messages) returns boolean
+-- keep_spent(p_company_id text, p_platform text, p_spent jsonb) returns void
 -- lapsed_turns(p_limit integer) returns TABLE(company_id text, platform text, message_id uuid)
 -- leave_feedback(p_company_id text, p_platform text, p_caller jsonb, p_message_id uuid, p_score integer, p_comment text) returns boolean
 -- limit_checks(p_checks jsonb) returns TABLE(place integer, rank integer, company_id text, platform text, kind text, key text, allowance integer, span interval, count integer)

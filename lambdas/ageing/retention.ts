@@ -146,6 +146,10 @@ const removeExpired: Step = async ({ database }, { tenant, run }, counts) => {
   }
 }
 
+const forgetSpent: Step = async ({ database }, { tenant }) => {
+  await database.callFor(tenant, 'forget_spent', [])
+}
+
 // Objects are written again before messages are removed: of what was deleted the rows say what is to be purged.
 const steps: readonly Step[] = [
   removeSessions,
@@ -154,6 +158,7 @@ const steps: readonly Step[] = [
   removeObjects,
   hideUsers,
   removeExpired,
+  forgetSpent,
 ]
 
 /** Of one tenant. `isFinished` is false where time ran out first: the next run goes on. */

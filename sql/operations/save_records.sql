@@ -102,6 +102,8 @@ begin
       v_records := array(
         select r from unnest(v_records) r
         where not turnkeep.is_erased(r.company_id, r.platform, r.user_id, r.session_id, r.created_at));
+      -- What the others used is counted where their turns are removed.
+      v_tenant.answers := array(select r.id from unnest(v_records) r where r.role = 'assistant');
     end if;
     if v_has.held_tokens then
       perform turnkeep.release_tokens(v_tenant.company_id, v_tenant.platform, v_tenant.answers);

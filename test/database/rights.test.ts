@@ -6,8 +6,9 @@ import type { MessageRecord } from '../../lambdas/protocol.ts'
 import type { Argument } from '../../lambdas/services/database.ts'
 import { openPostgresHotStore } from '../../lambdas/services/postgres-hot-store.ts'
 import { onBothEngines, startTestDatabase, type TestDatabase } from '../harness/database.ts'
-import { askIn } from '../harness/hot-store.ts'
+import { askIn, opened } from '../harness/hot-store.ts'
 import { record } from '../harness/records.ts'
+import { spending } from '../harness/spending.ts'
 
 const ACME = { companyId: 'acme', platform: 'web' }
 const ADMIN = { jsonb: { user_id: 'admin', role: 'admin' } }
@@ -154,6 +155,46 @@ onBothEngines('the rights of users', (engine) => {
       { session_id: ahead.session_id },
     ])
     expect(await call('erase_exports', ...upToIt, { jsonb: [] })).toMatchObject([{ id: exportId }])
+  })
+
+  test('what an erased user has used counts until the month is over, saved or not', async () => {
+    const used = async () =>
+      (await call('tokens_used', { text: 'spender' }, { timestamptz: at(0) }))[0] as Record<string, number>
+    const answer = record({
+      ...{ user_id: 'spender', role: 'assistant', created_at: at(0) },
+      ...{ token_count: 30, metadata: { promptTokens: 40 } },
+    })
+    await save(answer)
+    const store = openPostgresHotStore(database.app, { leaseSeconds: 60, historyMessages: 5 })
+    const asked = askIn(ACME, { owner: 'spender', spending: spending({ userTokensPerDay: 9_000 }) })
+    const { question } = await opened(store.openTurn(asked))
+    const before = await used()
+    expect(before.user_day).toBeGreaterThan(70)
+    expect(before.user_month).toBe(before.user_day)
+
+    const job = await requestErasure('spender')
+    const upToIt = [{ uuid: job }, { jsonb: ['spender'] }, { timestamptz: at(HOUR_MS) }] as const
+    await call('mark_erased_sessions', ...upToIt, { integer: 9 })
+    const late = record({ ...question, id: asked.messageId, role: 'assistant', token_count: 30 })
+    expect(await save(late)).toMatchObject([{ id: late.id }])
+    const sessions = [answer.session_id, question.session_id]
+    const gone = { jsonb: { messages: [answer.id, question.id, late.id], sessions } }
+    await call('erase_next', { uuid: job }, gone, { integer: 9 })
+    await call('erase_user_rows', ...upToIt, { integer: 9 })
+    const tables = ['chat_messages', 'chat_turns', 'chat_sessions', 'usage_daily']
+    for (const table of tables) {
+      const whose = table === 'chat_messages' ? `id = '${answer.id}'` : `user_id = 'spender'`
+      expect(await database.inTenant('acme', `select 1 from ${table} where ${whose}`)).toEqual([])
+    }
+    expect(await used()).toMatchObject({ user_day: before.user_day, user_month: before.user_month })
+
+    expect(await call('forget_spent')).toEqual([{ forget_spent: 0 }])
+    await database.inTenant(
+      'acme',
+      `update erasures set spent = '{"2020-01-31": 70}' where user_id = 'spender'`,
+    )
+    expect(await used()).toMatchObject({ user_day: 0, user_month: 0 })
+    expect(await call('forget_spent')).toEqual([{ forget_spent: 1 }])
   })
 
   test('an export that is made while an erasure waits has nothing of what that is to remove', async () => {
