@@ -239,7 +239,8 @@ begin
     order by s.id limit p_limit;
 end $$;
 
--- What a user has used, day by day, after the place that is given ({day, model}, or null).
+-- What a user has used, day by day, after the place that is given ({day, model}, or null). Without what an erasure is to remove
+-- that has only been asked for. What comes on the day of one that is done is used anew.
 create or replace function turnkeep.export_usage(p_company_id text, p_platform text, p_user_ids jsonb, p_after jsonb, p_limit integer)
 returns table (usage jsonb)
 language plpgsql stable as $$
@@ -248,6 +249,12 @@ begin
   return query
     select to_jsonb(u) from public.usage_daily u
     where u.company_id = p_company_id and u.platform = p_platform and u.user_id = any (turnkeep.texts_of(p_user_ids))
+      and not exists (
+        select 1 from public.erasures e
+        join public.user_jobs j on j.company_id = p_company_id and j.platform = p_platform and j.id = e.job_id and j.state <> 'done'
+        where e.company_id = p_company_id and e.platform = p_platform and e.user_id = any (turnkeep.texts_of(p_user_ids))
+          and u.day <= (e.cutoff at time zone 'UTC')::date
+      )
       and (p_after is null or (u.day, u.model, u.user_id) > ((p_after ->> 'day')::date, p_after ->> 'model', p_after ->> 'user_id'))
     order by u.day, u.model, u.user_id limit p_limit;
 end $$;

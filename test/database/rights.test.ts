@@ -207,13 +207,18 @@ onBothEngines('the rights of users', (engine) => {
           { integer: 9 },
         )
       ).map(({ id }) => id)
-    const before = record({ user_id: 'leaving' })
+    const usage = async () =>
+      (await call('export_usage', { jsonb: ['leaving', 'anon_0'] }, { jsonb: null }, { integer: 9 })).length
+    const before = record({ user_id: 'leaving', role: 'assistant', created_at: at(-1) })
     await save(before)
-    expect(await exported()).toEqual([before.session_id])
-    await requestErasure('leaving')
+    expect([await exported(), await usage()]).toEqual([[before.session_id], 1])
+    const job = await requestErasure('leaving')
     const after = record({ user_id: 'leaving', created_at: at(HOUR_MS) })
     await save(after)
-    expect(await exported()).toEqual([after.session_id])
+    expect([await exported(), await usage()]).toEqual([[after.session_id], 0])
+    // Once it is done, what is there is of after it.
+    await database.inTenant('acme', `update user_jobs set state = 'done' where id = '${job}'`)
+    expect(await usage()).toBe(1)
   })
 
   test('a session that is made late for a turn of before the erasure is not made', async () => {
