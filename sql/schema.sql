@@ -368,6 +368,7 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 -- export_usage(p_company_id text, p_platform text, p_user_ids jsonb, p_after jsonb, p_limit integer) returns TABLE(usage jsonb)
 -- find_archived(p_company_id text, p_platform text, p_caller jsonb, p_message_id uuid) returns TABLE(kind text, body jsonb)
 -- find_key(p_company_id text, p_platform text, p_caller text, p_key text) returns TABLE(body_hash text, session_id uuid, user_message_id uuid, message_id uuid)
+-- find_left(p_company_id text, p_platform text, p_ids jsonb) returns TABLE(kind text, body jsonb)
 -- find_message(p_company_id text, p_platform text, p_id uuid) returns SETOF chat_messages
 -- finish_turn(p_company_id text, p_platform text, p_message_id uuid, p_epoch integer, p_event_id integer, p_event jsonb) returns boolean
 -- forget_archive_object(p_company_id text, p_platform text, p_key text) returns boolean

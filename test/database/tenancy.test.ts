@@ -212,6 +212,7 @@ onBothEngines('a tenant', (engine) => {
       gets: [],
     }),
     export_usage: () => ({ args: [{ jsonb: ['u1'] }, { jsonb: null }, { integer: 9 }], gets: [] }),
+    find_left: () => ({ args: [{ jsonb: [left] }], gets: [] }),
     forget_spent: () => ({ args: [], gets: [{ forget_spent: 0 }] }),
     get_user_job: () => ({ args: [ADMIN, { text: 'export' }, { uuid: exportId }], gets: [] }),
     mark_erased_sessions: () => ({ args: [...erasing, { integer: 9 }], gets: [] }),
