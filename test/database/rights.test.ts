@@ -280,6 +280,45 @@ onBothEngines('the rights of users', (engine) => {
     },
   )
 
+  test.each(['leave_feedback', 'delete_message'])(
+    '%s makes no row of an unsaved message whose user is being erased',
+    async (operation) => {
+      const userId = `rates by ${operation}`
+      const store = openPostgresHotStore(database.app, { leaseSeconds: 60, historyMessages: 5 })
+      const { question } = await opened(store.openTurn(askIn(ACME, { owner: userId })))
+      await requestErasure(userId)
+      const rating = operation === 'leave_feedback' ? [{ integer: 5 }, { text: 'a comment' }] : []
+      expect(await call(operation, ADMIN, { uuid: question.id }, ...rating)).toEqual([{ [operation]: false }])
+      expect(await stored(question)).toBe(0)
+    },
+  )
+
+  test.skipIf(engine === 'embedded')('an erasure waits for a rating that makes a row', async () => {
+    const store = openPostgresHotStore(database.app, { leaseSeconds: 60, historyMessages: 5 })
+    const { question } = await opened(store.openTurn(askIn(ACME, { owner: 'rates' })))
+    const client = new pg.Client({ connectionString: database.url })
+    await client.connect()
+    try {
+      await client.query('begin')
+      const rating = ['acme', 'web', { user_id: 'rates', role: 'user' }, question.id, 5, 'a comment']
+      const { rows } = await client.query('select turnkeep.leave_feedback($1, $2, $3, $4, $5, $6)', rating)
+      expect(rows).toEqual([{ leave_feedback: true }])
+      let isAsked = false
+      const asking = requestErasure('rates').then((id) => {
+        isAsked = true
+        return id
+      })
+      const waiting = `select count(*)::int as n from pg_locks where locktype = 'advisory' and not granted
+        and database = (select oid from pg_database where datname = current_database())`
+      await expect.poll(async () => (await client.query(waiting)).rows[0].n).toBe(1)
+      expect(isAsked).toBe(false)
+      await client.query('commit')
+      await asking
+    } finally {
+      await client.end()
+    }
+  })
+
   test('saves and erasures at once leave nothing of what was made before', async () => {
     const records = Array.from({ length: 200 }, () => record({ user_id: 'racing', created_at: at(-1_000) }))
     const saves = records.map((one) => save(one))
