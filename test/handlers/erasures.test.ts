@@ -295,6 +295,12 @@ inBothPhases('an erasure', (phase) => {
     expect(log.items).toMatchObject([{ action: 'user.erased', actorId: 'admin', userId: 'whom' }])
   })
 
+  test('of a hash is refused: the user behind it may be here, and a tombstone names both alike', async () => {
+    const admin = turnkeep.as({ userId: 'admin', role: 'admin' })
+    const { status, body } = await admin.call('DELETE', `/api/users/anon_${'0'.repeat(32)}`)
+    expect([status, body]).toMatchObject([400, { error: { code: 'invalid_request' } }])
+  })
+
   test('is made again in a database that was restored from before it', { timeout: 60_000 }, async () => {
     const userId = 'restored'
     const user = turnkeep.as({ userId })
