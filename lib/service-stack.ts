@@ -188,7 +188,13 @@ function giveWhatIsNeeded(
     requestLimits(settings),
     ...hotStore,
   )
-  persist.give(...rescuing, turns.toBury(), turns.toPostpone(), content.toDeleteVersions('content/'))
+  persist.give(
+    ...rescuing,
+    turns.toBury(),
+    turns.toPostpone(),
+    content.toRead('archive/'),
+    content.toDeleteVersions('content/'),
+  )
   jobs.give(
     database.toCall(),
     turns.toSendJobs(),

@@ -156,7 +156,8 @@ create table public.erasures (
   platform text not null,
   user_id text not null,
   cutoff timestamp with time zone not null,
-  job_id uuid not null
+  job_id uuid not null,
+  spent jsonb
 );
 create table public.idempotency_keys (
   company_id text not null,
@@ -368,10 +369,12 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 -- export_usage(p_company_id text, p_platform text, p_user_ids jsonb, p_after jsonb, p_limit integer) returns TABLE(usage jsonb)
 -- find_archived(p_company_id text, p_platform text, p_caller jsonb, p_message_id uuid) returns TABLE(kind text, body jsonb)
 -- find_key(p_company_id text, p_platform text, p_caller text, p_key text) returns TABLE(body_hash text, session_id uuid, user_message_id uuid, message_id uuid)
+-- find_left(p_company_id text, p_platform text, p_ids jsonb) returns TABLE(kind text, body jsonb)
 -- find_message(p_company_id text, p_platform text, p_id uuid) returns SETOF chat_messages
 -- finish_turn(p_company_id text, p_platform text, p_message_id uuid, p_epoch integer, p_event_id integer, p_event jsonb) returns boolean
 -- forget_archive_object(p_company_id text, p_platform text, p_key text) returns boolean
 -- forget_lost_object(p_company_id text, p_platform text, p_key text) returns bigint
+-- forget_spent(p_company_id text, p_platform text) returns integer
 -- get_session(p_company_id text, p_platform text, p_caller jsonb, p_id uuid) returns SETOF chat_sessions
 -- get_tenant(p_company_id text, p_platform text) returns TABLE(settings jsonb, version integer, changed_at timestamp with time zone)
 -- get_user_job(p_company_id text, p_platform text, p_caller jsonb, p_kind text, p_id uuid) returns TABLE(job jsonb)
@@ -387,6 +390,7 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 -- is_erased(p_company_id text, p_platform text, p_user_id text, p_session_id uuid, p_created_at timestamp with time zone) returns boolean
 -- is_erased_session(p_company_id text, p_platform text, p_session_id uuid) returns boolean
 -- is_titled_by(p_title text, p_message chat_messages) returns boolean
+-- keep_spent(p_company_id text, p_platform text, p_spent jsonb) returns void
 -- lapsed_turns(p_limit integer) returns TABLE(company_id text, platform text, message_id uuid)
 -- last_copies(p_company_id text, p_platform text, p_session_id uuid, p_segment_id uuid) returns TABLE(id uuid)
 -- leave_feedback(p_company_id text, p_platform text, p_caller jsonb, p_message_id uuid, p_score integer, p_comment text) returns boolean
@@ -452,6 +456,7 @@ create policy tenant on user_jobs using ((company_id = current_setting('turnkeep
 -- segment_messages(p_company_id text, p_platform text, p_session_id uuid, p_segment_id uuid) returns TABLE(id uuid)
 -- segment_place(p_segment archive_segments) returns jsonb
 -- segments_from(p_company_id text, p_platform text, p_session_id uuid, p_descending boolean, p_sequence integer, p_after_place integer, p_after_id uuid) returns SETOF jsonb
+-- set_back(p_company_id text, p_platform text, p_user_ids jsonb, p_cutoff timestamp with time zone) returns void
 -- set_login(p_login text, p_verifier text, p_secret_version text) returns boolean
 -- set_tenant(p_company_id text, p_platform text) returns void
 -- settings_of(p_company_id text, p_platform text) returns jsonb

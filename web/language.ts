@@ -89,7 +89,7 @@ const english = {
   eraseTitle: 'Erase everything',
   eraseText: 'Removes all your conversations from every place where they are kept.',
   eraseConfirm:
-    'Answers that are being written are stopped. All your conversations, ratings, copies and your usage are removed, also from the archive, and nobody can bring them back. Backups end by themselves within weeks. Who asked for what and when, without any content, stays on record for a year. You can go on using this service afterwards.',
+    'Answers that are being written are stopped. All your conversations, ratings, copies and your usage are removed, also from the archive, and nobody can bring them back. Backups end by themselves within weeks. Who asked for what and when, without any content, stays on record for a year. How much you have used counts towards your limits until the month is over. You can go on using this service afterwards.',
   erase: 'Erase…',
   eraseForGood: 'Erase everything for good',
   erasing: 'Erasing',
@@ -238,7 +238,7 @@ const korean: Words = {
   eraseTitle: '모두 삭제',
   eraseText: '나눈 대화를 보관된 모든 곳에서 삭제합니다.',
   eraseConfirm:
-    '작성 중인 답변은 중지됩니다. 나눈 대화와 평가, 사본, 사용량을 보관소에 있는 것까지 모두 삭제하며 누구도 되돌릴 수 없습니다. 백업은 몇 주 안에 저절로 사라집니다. 누가 언제 무엇을 요청했는지는 대화 내용 없이 1년 동안 기록으로 남습니다. 삭제한 뒤에도 서비스는 계속 이용할 수 있습니다.',
+    '작성 중인 답변은 중지됩니다. 나눈 대화와 평가, 사본, 사용량을 보관소에 있는 것까지 모두 삭제하며 누구도 되돌릴 수 없습니다. 백업은 몇 주 안에 저절로 사라집니다. 누가 언제 무엇을 요청했는지는 대화 내용 없이 1년 동안 기록으로 남습니다. 지금까지 쓴 사용량 수치는 이번 달이 끝날 때까지 이용 한도에 계속 반영됩니다. 삭제한 뒤에도 서비스는 계속 이용할 수 있습니다.',
   erase: '삭제…',
   eraseForGood: '되돌릴 수 없이 모두 삭제',
   erasing: '삭제하는 중',

@@ -215,6 +215,10 @@ const removeExpired: Step = async ({ database }, { tenant, run }, counts) => {
   }
 }
 
+const forgetSpent: Step = async ({ database }, { tenant }) => {
+  await database.callFor(tenant, 'forget_spent', [])
+}
+
 // Objects before messages: a row whose last copy went with its object goes in the same run; and of what was deleted the rows say
 // what is to be purged from the objects that stay.
 const steps: readonly Step[] = [
@@ -224,6 +228,7 @@ const steps: readonly Step[] = [
   removeMessages,
   hideUsers,
   removeExpired,
+  forgetSpent,
 ]
 
 /** Of one tenant. `isFinished` is false where time ran out first: the next run goes on. */

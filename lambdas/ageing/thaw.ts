@@ -59,6 +59,35 @@ function thawed<Answer>(
   })
 }
 
+/**
+ * Brings back those of these messages that have left, one by one: where the archive is damaged, `onLost` is told of one that stays
+ * there. Throws where it cannot be reached.
+ */
+export async function thawLeft(
+  services: ThawServices,
+  tenant: Tenant,
+  messageIds: readonly string[],
+  onLost: (messageId: string, damage: unknown) => void,
+): Promise<void> {
+  const find = async (ids: readonly string[]): Promise<ArchivedMessages[]> => {
+    const rows = await services.database.callFor<{ body: string }>(tenant, 'find_left', [{ jsonb: ids }])
+    return rows.map(({ body }) => JSON.parse(body))
+  }
+  for (const { message_id } of await find(messageIds))
+    await thawing(
+      services,
+      tenant,
+      async (): Promise<true | Archived> => {
+        const archived = await find([message_id])
+        return archived.length === 0 || { outcome: 'archived', archived }
+      },
+      async (damage) => {
+        onLost(message_id, damage)
+        return true
+      },
+    )
+}
+
 const isArchived = (answer: unknown): answer is Archived =>
   typeof answer === 'object' && answer !== null && 'outcome' in answer && answer.outcome === 'archived'
 

@@ -72,7 +72,7 @@ export async function saveItems(
 }
 
 /** SQLSTATE 22 (a value) and 23 (a constraint) are the record's own fault; all else is the environment's. */
-function faultOfTheData(error: unknown): string | undefined {
+export function faultOfTheData(error: unknown): string | undefined {
   const { sqlState = '' } = error as Partial<RefusedStatement>
   return /^2[23]/.test(sqlState) ? sqlState : undefined
 }

@@ -1,7 +1,14 @@
 /** What the turns queue delivers: records to save, turns to look after. Decides what becomes of each message. */
 import * as v from 'valibot'
+import { thawLeft } from '../ageing/thaw.ts'
 import { removeTexts, stowText } from '../messages/large-text.ts'
-import { type ErasedRecord, type RefusedItem, type SaveItem, saveItems } from '../messages/save.ts'
+import {
+  type ErasedRecord,
+  faultOfTheData,
+  type RefusedItem,
+  type SaveItem,
+  saveItems,
+} from '../messages/save.ts'
 import { type MessageRecord, type QueueBody, queueBodySchema } from '../protocol.ts'
 import type { Database } from '../services/database.ts'
 import type { WatchedTurn } from '../services/hot-store.ts'
@@ -50,6 +57,7 @@ export async function deliver(
     .map(({ delivery }) => ({ id: delivery.id, reason: 'unreadable' }))
   const saved = await attempt(async () => {
     const erased: ErasedRecord[] = []
+    await bringBack(services, saving, log)
     const refused = await saveItems(services.database, await stowed(services, saving), (some) =>
       erased.push(...some),
     )
@@ -114,6 +122,27 @@ async function tellHotStore(
   const dead = new Set(refused.map(({ id }) => id))
   const records = items.filter(({ id }) => !dead.has(id)).flatMap((item) => item.records)
   await hotStore.saved(records).catch((error) => log.warn('hot store not told of a save', { error }))
+}
+
+/** Nothing that is younger leaves for the archive (sql/operations/save_records.sql). */
+const MAY_HAVE_LEFT_MS = 12 * 3_600_000
+
+/** What comes this late may be better than what has left of it, and versions are compared in Postgres. */
+async function bringBack(services: DeliverServices, items: readonly SaveItem[], log: Log): Promise<void> {
+  const late = items
+    .flatMap(({ records }) => records)
+    .filter(({ created_at }) => Date.now() - Date.parse(created_at) > MAY_HAVE_LEFT_MS)
+  const byTenant = Map.groupBy(late, ({ company_id, platform }) => JSON.stringify([company_id, platform]))
+  for (const records of byTenant.values()) {
+    const [{ company_id: companyId, platform }] = records as [MessageRecord]
+    const ids = records.map(({ id }) => id)
+    await thawLeft(services, { companyId, platform }, ids, (messageId, error) =>
+      log.error('late version not compared with the archive', { messageId, error }),
+    ).catch((error) => {
+      // What is wrong with a record, saving finds out, and buries that one alone.
+      if (faultOfTheData(error) === undefined) throw error
+    })
+  }
 }
 
 /** What came after its user or its session was erased leaves nothing behind: not its text, nor what the hot store has. */

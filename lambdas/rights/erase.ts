@@ -129,12 +129,6 @@ const removeUserRows: Step = async (erasing) => {
   }
 }
 
-/** Last: a counter that begins again begins with what Postgres says. */
-const forgetUser: Step = async ({ services: { database, hotStore }, run: { job }, cutoff }) => {
-  const forgotten = await hotStore.userErased(job.tenant, job.userId, cutoff)
-  if (forgotten > 0) await noteErased(database, job, { hotStore: forgotten })
-}
-
 /** The one place where a feature that keeps something of a user adds how it is removed. */
 const steps: readonly Step[] = [
   layTombstone,
@@ -145,7 +139,6 @@ const steps: readonly Step[] = [
   removeSpooled,
   removeExports,
   removeUserRows,
-  forgetUser,
 ]
 
 /** Erases, or as much of it as there is time for. */

@@ -7,6 +7,8 @@ import {
   type ErasureReceipt,
   type ExportAnswer,
   erasedPlaces,
+  invalidField,
+  isPseudonym,
   type JobKind,
   type Tenant,
   type UserAnswer,
@@ -76,13 +78,16 @@ export async function requestExport(
 
 /**
  * Asks for everything of a user to be removed. It stands once this returns: nothing that was made before comes back. Again
- * it is the same erasure, unless the user has been here since.
+ * it is the same erasure, unless the user has been here since. Refuses `forbidden`, and `invalid_request` a hash in an id's place:
+ * its tombstone would say the same as the user's own, and a restore would pass over all that the user has.
  */
 export async function requestErasure(
   { database, jobs, pseudonymKey }: Pick<RightsServices, 'database' | 'jobs' | 'pseudonymKey'>,
   caller: Caller,
   userId: string,
 ): Promise<{ erasureId: string }> {
+  if (isPseudonym(userId))
+    throw invalidField('userId', 'is a hash: with a user’s id what stands under it goes, too.')
   const [row] = await database.callFor<{ id: string }>(caller, 'request_erasure', [
     { jsonb: actorBody(caller) },
     { text: userId },

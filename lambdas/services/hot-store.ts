@@ -312,9 +312,4 @@ export interface HotStore {
    * `force`, nothing of it stands here; before, all does. Of Postgres' own rows others take care.
    */
   sessionErased(tenant: Tenant, sessionId: string, session: ErasedSession): Promise<Forgotten>
-  /**
-   * Forgets what is counted of a user for rate limits and token budgets, and what turns hold of them that were opened up to
-   * the cutoff. Returns how many entries are gone.
-   */
-  userErased(tenant: Tenant, userId: string, cutoff: string): Promise<number>
 }

@@ -125,6 +125,5 @@ export function openPhaseOneHotStore({ postgres, valkey, count }: Stores): HotSt
     tenantChanged: (tenant, own) => ifReachable(valkey.tenantChanged(tenant, own), undefined),
     // A cache that cannot be reached has not forgotten anything: whoever erases has to come again.
     sessionErased: (tenant, sessionId, session) => valkey.sessionErased(tenant, sessionId, session),
-    userErased: (tenant, userId, cutoff) => valkey.userErased(tenant, userId, cutoff),
   }
 }

@@ -156,6 +156,5 @@ export function openPhaseTwoHotStore({ valkey, postgres, limiter, count }: Store
     messageDeleted: (tenant, messageId) => valkey.messageDeleted(tenant, messageId),
     tenantChanged: (tenant, own) => valkey.tenantChanged(tenant, own).catch(ifReachable),
     sessionErased: (tenant, sessionId, session) => valkey.sessionErased(tenant, sessionId, session),
-    userErased: (tenant, userId, cutoff) => valkey.userErased(tenant, userId, cutoff),
   }
 }

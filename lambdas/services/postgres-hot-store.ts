@@ -385,8 +385,5 @@ export function openPostgresHotStore(database: Database, options: PostgresHotSto
     async sessionErased() {
       return { running: 0, removed: 0 }
     },
-    async userErased() {
-      return 0
-    },
   }
 }

@@ -9,7 +9,7 @@ import type { SessionSource } from './postgres-session-source.ts'
 import type { Valkey } from './valkey.ts'
 import { type BudgetingTimes, openBudgeting } from './valkey-hot-store/budgets.ts'
 import { findClaim } from './valkey-hot-store/claims.ts'
-import { sessionErased, userErased } from './valkey-hot-store/erasing.ts'
+import { sessionErased } from './valkey-hot-store/erasing.ts'
 import type { Means } from './valkey-hot-store/means.ts'
 import type { Place } from './valkey-hot-store/names.ts'
 import { openTurn, reopenTurn } from './valkey-hot-store/opening.ts'
@@ -100,6 +100,5 @@ export function openValkeyHotStore(
     messageDeleted: (tenant, messageId) => messageDeleted(means, tenant, messageId),
     tenantChanged: (tenant, own) => keepSettings(valkey, tenant, own),
     sessionErased: (tenant, sessionId, session) => sessionErased(means, tenant, sessionId, session),
-    userErased: (tenant, userId, cutoff) => userErased(means, tenant, userId, cutoff),
   }
 }

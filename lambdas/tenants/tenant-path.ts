@@ -7,12 +7,16 @@ const MAX_NAMES_BYTES = 945
 /** What no name begins with once it is encoded. */
 const HASHED = '='
 
+/** Percent-encoded. A name of nothing but dots would be a way up, which whoever follows a link to the object takes. */
+const encoded = (name: string): string =>
+  /^\.{1,2}$/.test(name) ? name.replaceAll('.', '%2E') : encodeURIComponent(name)
+
 /**
  * `<company>/<platform>`, without slashes at its ends. Each is percent-encoded; where that is too long for a key, their SHA-256
  * stand there: some hundred Hangul together are.
  */
 export function tenantPath({ companyId, platform }: Tenant): string {
-  const path = [companyId, platform].map(encodeURIComponent).join('/')
+  const path = [companyId, platform].map(encoded).join('/')
   return path.length <= MAX_NAMES_BYTES ? path : [companyId, platform].map(hashed).join('/')
 }
 

@@ -89,6 +89,20 @@ begin
     where s.deleted_at is null and turnkeep.may_act_for(p_caller, s.user_id);
 end $$;
 
+-- Of some messages, a JSON array of ids, those that have left, kind 'archived' as archived_message says them: a version that comes
+-- late may be better than the one that has left.
+create or replace function turnkeep.find_left(p_company_id text, p_platform text, p_ids jsonb)
+returns table (kind text, body jsonb)
+language plpgsql stable as $$
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  return query
+    select 'archived', l.place || '{"wanted": 1}'
+    from unnest(turnkeep.texts_of(p_ids)::uuid[]) i (id)
+    cross join lateral (select turnkeep.archived_message(p_company_id, p_platform, i.id)) l (place)
+    where l.place is not null and not turnkeep.is_erased_session(p_company_id, p_platform, (l.place ->> 'session_id')::uuid);
+end $$;
+
 -- Puts messages back, as JSON: [{"segment_id": …, "row": a line of that segment}, …]. A row that is there stays as it is,
 -- and a copy that is not the newest one is passed over. Returns how many were put back.
 --

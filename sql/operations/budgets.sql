@@ -1,5 +1,5 @@
--- Token budgets (docs/limits.md). There is no counter: what was used stands in usage_daily, and what turns that are not
--- saved yet use, or may use, with the turns.
+-- Token budgets (docs/limits.md). There is no counter: what was used stands in usage_daily, what turns that are not
+-- saved yet use, or may use, with the turns, and what a user had used who was erased since with the tombstone.
 
 -- As estimateTokens in lambdas/protocol.ts.
 create or replace function turnkeep.estimate_tokens(p_text text) returns bigint
@@ -53,7 +53,7 @@ declare
   v_month date := date_trunc('month', v_day)::date;
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
-  -- One statement, so that a turn that is being saved is found in one of the two places.
+  -- One statement, so that what is being saved, or erased, is found in one of the three places.
   return query
     with used as (
       select u.user_id, u.day, u.prompt_tokens + u.completion_tokens as tokens from public.usage_daily u
@@ -66,6 +66,10 @@ begin
         and t.opened_at >= v_month::timestamp at time zone 'UTC'
         and t.opened_at < (v_month + interval '1 month') at time zone 'UTC'
         and not (t.state = 'running' and t.lease_until <= clock_timestamp())
+      union all
+      select e.user_id, s.key::date, s.value::bigint from public.erasures e cross join lateral jsonb_each_text(e.spent) s
+      where e.company_id = p_company_id and e.platform = p_platform and e.user_id = p_user_id
+        and s.key::date >= v_month and s.key::date < v_month + interval '1 month'
     )
     select coalesce(sum(u.tokens) filter (where u.user_id = p_user_id and u.day = v_day), 0)::bigint,
       coalesce(sum(u.tokens) filter (where u.user_id = p_user_id), 0)::bigint,

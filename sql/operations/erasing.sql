@@ -42,6 +42,40 @@ begin
   return true;
 end $$;
 
+-- Tokens that erased users have used, [{user_id, day, tokens}, …] (null: none), count on with their tombstones until the month is
+-- over: else whoever has used up a budget got another one by an erasure. The caller has set the tenant.
+create or replace function turnkeep.keep_spent(p_company_id text, p_platform text, p_spent jsonb) returns void
+language sql as $$
+  update public.erasures e
+  set spent = (
+    select jsonb_object_agg(d.day, d.tokens) from (
+      select s.day, sum(s.tokens) as tokens from (
+        select b.key::date as day, b.value::bigint as tokens from jsonb_each_text(e.spent) b
+        union all
+        select g.day, g.tokens from jsonb_to_recordset(p_spent) as g (user_id text, day date, tokens bigint) where g.user_id = e.user_id
+      ) s
+      where s.day >= date_trunc('month', now() at time zone 'UTC') group by s.day
+    ) d
+  )
+  where e.company_id = p_company_id and e.platform = p_platform
+    and e.user_id = any (array(select g.user_id from jsonb_to_recordset(p_spent) as g (user_id text)))
+$$;
+
+-- Forgets what was spent in a month that is over. Returns of how many users.
+create or replace function turnkeep.forget_spent(p_company_id text, p_platform text) returns integer
+language plpgsql as $$
+declare
+  v_count integer;
+begin
+  perform turnkeep.set_tenant(p_company_id, p_platform);
+  update public.erasures e set spent = null
+  where e.company_id = p_company_id and e.platform = p_platform and e.spent is not null and not exists (
+    select 1 from jsonb_object_keys(e.spent) d (day) where d.day::date >= date_trunc('month', now() at time zone 'UTC')
+  );
+  get diagnostics v_count = row_count;
+  return v_count;
+end $$;
+
 -- Marks sessions of a user that were there at the cutoff, p_limit at most: no turn is opened in one any more, and nobody
 -- reads it. Returns them.
 -- Here and wherever some of many rows are chosen, they are chosen once, into an array: as a subquery of "in" they were chosen
@@ -105,6 +139,7 @@ declare
   v_turns uuid[];
   v_removed uuid[];
   v_texts bigint;
+  v_spent jsonb;
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
   if v_messages <> '{}' then
@@ -115,9 +150,10 @@ begin
           select 1 from public.erased_sessions e
           where e.company_id = p_company_id and e.platform = p_platform and e.session_id = t.session_id and e.job_id = p_job_id
         )
-      returning t.message_id
+      returning t.message_id, t.user_id, (t.opened_at at time zone 'UTC')::date as day, t.tokens
     )
-    select array_agg(g.message_id) into v_turns from gone g;
+    select array_agg(g.message_id), jsonb_agg(g) filter (where g.tokens is not null) into v_turns, v_spent from gone g;
+    perform turnkeep.keep_spent(p_company_id, p_platform, v_spent);
     delete from public.chat_reply_events e
     where e.company_id = p_company_id and e.platform = p_platform and e.message_id = any (v_turns);
     with gone as (
@@ -198,14 +234,15 @@ begin
   end if;
 end $$;
 
--- What stands of a user beside sessions, p_limit rows at most of each: keys, usage (the tenant's totals stay), the count
--- for the rate limits. Returns how many are gone; 0: all.
+-- What stands of a user beside sessions, p_limit rows at most of each: keys, usage (the tenant's totals stay, and of the running
+-- month how many tokens it was). Returns how many are gone; 0: all.
 create or replace function turnkeep.erase_user_rows(p_company_id text, p_platform text, p_job_id uuid, p_user_ids jsonb, p_cutoff timestamptz, p_limit integer)
 returns integer
 language plpgsql as $$
 declare
   v_keys integer;
   v_days integer;
+  v_spent jsonb;
   v_user_ids text[] := turnkeep.texts_of(p_user_ids);
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
@@ -217,16 +254,18 @@ begin
     limit p_limit
   ));
   get diagnostics v_keys = row_count;
-  delete from public.usage_daily u
-  where u.company_id = p_company_id and u.platform = p_platform and u.ctid = any (array(
-    select d.ctid from public.usage_daily d
-    where d.company_id = p_company_id and d.platform = p_platform and d.user_id = any (v_user_ids)
-      and d.user_id <> '' and d.day <= (p_cutoff at time zone 'UTC')::date
-    limit p_limit
-  ));
-  get diagnostics v_days = row_count;
-  delete from public.rate_limits l
-  where l.company_id = p_company_id and l.platform = p_platform and l.kind = 'user' and l.key = any (v_user_ids);
+  with gone as (
+    delete from public.usage_daily u
+    where u.company_id = p_company_id and u.platform = p_platform and u.ctid = any (array(
+      select d.ctid from public.usage_daily d
+      where d.company_id = p_company_id and d.platform = p_platform and d.user_id = any (v_user_ids)
+        and d.user_id <> '' and d.day <= (p_cutoff at time zone 'UTC')::date
+      limit p_limit
+    ))
+    returning u.user_id, u.day, u.prompt_tokens + u.completion_tokens as tokens
+  )
+  select count(*), jsonb_agg(g) into v_days, v_spent from gone g;
+  perform turnkeep.keep_spent(p_company_id, p_platform, v_spent);
   perform turnkeep.count_erased(p_company_id, p_platform, p_job_id, 'keys', v_keys);
   perform turnkeep.count_erased(p_company_id, p_platform, p_job_id, 'usageDays', v_days);
   return v_keys + v_days;

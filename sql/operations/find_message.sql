@@ -50,7 +50,8 @@ end $$;
 
 -- The same for changes: the row is created from the turn when the save has not come yet, so that a change may
 -- overtake it. The save finds the row, leaves what was changed alone, and does not count it as used again. False: no such
--- message. Locks are taken in the order of save_records: whatever follows may touch the message and its session.
+-- message, or it is being erased: as of a save, an erasure waits for this or is seen by it. Locks are taken in the order of
+-- save_records: whatever follows may touch the message and its session.
 create or replace function turnkeep.ensure_saved(p_company_id text, p_platform text, p_id uuid) returns boolean
 language plpgsql as $$
 declare
@@ -63,8 +64,15 @@ begin
   if found then
     return true;
   end if;
+  perform turnkeep.lock_erasures(p_company_id, p_platform, true);
   select * into v_message from turnkeep.find_message(p_company_id, p_platform, p_id);
   if not found then
+    return false;
+  end if;
+  perform 1 from public.chat_sessions s
+  where s.company_id = p_company_id and s.platform = p_platform and s.id = v_message.session_id
+    and turnkeep.is_erased(p_company_id, p_platform, s.user_id, s.id, v_message.created_at);
+  if found then
     return false;
   end if;
   v_message.saved_at := now();

@@ -102,6 +102,8 @@ begin
       v_records := array(
         select r from unnest(v_records) r
         where not turnkeep.is_erased(r.company_id, r.platform, r.user_id, r.session_id, r.created_at));
+      -- What the others used is counted where their turns are removed.
+      v_tenant.answers := array(select r.id from unnest(v_records) r where r.role = 'assistant');
     end if;
     if v_has.held_tokens then
       perform turnkeep.release_tokens(v_tenant.company_id, v_tenant.platform, v_tenant.answers);
@@ -114,7 +116,8 @@ begin
         select distinct on (r.id) r from unnest(v_best) r
         order by r.id, turnkeep.version_rank(r.status, r.content, r.content_key) desc);
     end if;
-    -- What has left for the archive stays there: a record that comes once more would bring back an old version.
+    -- What has left for the archive stays there: a record that comes once more would bring back an old version. One that may be better
+    -- finds its message here: whoever saves brings it back first (lambdas/replies/deliver.ts).
     if v_tenant.old is not null then
       v_best := array(
         select r from unnest(v_best) r

@@ -52,6 +52,22 @@ begin
   end if;
 end $$;
 
+-- What stands of a user was made before the erasure that is being asked for, also where the clock that made it was ahead: it is
+-- given the cutoff's time. A later cutoff would drop what the user does until then, however far ahead that clock was. The caller
+-- has set the tenant and locked erasures.
+create or replace function turnkeep.set_back(p_company_id text, p_platform text, p_user_ids jsonb, p_cutoff timestamptz) returns void
+language sql as $$
+  update public.chat_sessions s set created_at = p_cutoff
+  where s.company_id = p_company_id and s.platform = p_platform and s.user_id = any (turnkeep.texts_of(p_user_ids))
+    and s.created_at > p_cutoff;
+  update public.idempotency_keys k set created_at = p_cutoff
+  where k.company_id = p_company_id and k.platform = p_platform and k.user_id = any (turnkeep.texts_of(p_user_ids))
+    and k.created_at > p_cutoff;
+  update public.user_jobs j set created_at = p_cutoff
+  where j.company_id = p_company_id and j.platform = p_platform and j.user_id = any (turnkeep.texts_of(p_user_ids))
+    and j.kind = 'export' and j.created_at > p_cutoff;
+$$;
+
 -- Asks for an erasure and sets the user's tombstone: from here on nothing that was made before comes back. One that is not
 -- done is the same one, which takes with it what has come since; and so is one that is done if nothing of the user has come
 -- since, but perhaps something is on its way. p_user_ids: the user's id and
@@ -63,12 +79,15 @@ language plpgsql as $$
 declare
   v_last public.user_jobs;
   v_is_same boolean;
+  v_cutoff timestamptz;
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
   if not turnkeep.may_act_on_user(p_caller, p_user_id) then
     return;
   end if;
   perform turnkeep.lock_erasures(p_company_id, p_platform, false);
+  v_cutoff := clock_timestamp();
+  perform turnkeep.set_back(p_company_id, p_platform, p_user_ids, v_cutoff);
   -- Locked: it does not end (note_user_job) before the cutoff below is known.
   select * into v_last from public.user_jobs j
   where j.company_id = p_company_id and j.platform = p_platform and j.user_id = p_user_id and j.kind = 'erasure'
@@ -86,7 +105,7 @@ begin
     perform turnkeep.audit(p_company_id, p_platform, p_caller, 'user.erased', p_user_id);
   end if;
   insert into public.erasures as e (company_id, platform, user_id, cutoff, job_id)
-  values (p_company_id, p_platform, p_user_id, clock_timestamp(), case when v_is_same then v_last.id else p_id end)
+  values (p_company_id, p_platform, p_user_id, v_cutoff, case when v_is_same then v_last.id else p_id end)
   on conflict (company_id, platform, user_id) do update set cutoff = excluded.cutoff, job_id = excluded.job_id;
   return query select case when v_is_same then v_last.id else p_id end;
 end $$;
@@ -220,7 +239,8 @@ begin
     order by s.id limit p_limit;
 end $$;
 
--- What a user has used, day by day, after the place that is given ({day, model}, or null).
+-- What a user has used, day by day, after the place that is given ({day, model}, or null). Without what an erasure is to remove
+-- that has only been asked for. What comes on the day of one that is done is used anew.
 create or replace function turnkeep.export_usage(p_company_id text, p_platform text, p_user_ids jsonb, p_after jsonb, p_limit integer)
 returns table (usage jsonb)
 language plpgsql stable as $$
@@ -229,6 +249,12 @@ begin
   return query
     select to_jsonb(u) from public.usage_daily u
     where u.company_id = p_company_id and u.platform = p_platform and u.user_id = any (turnkeep.texts_of(p_user_ids))
+      and not exists (
+        select 1 from public.erasures e
+        join public.user_jobs j on j.company_id = p_company_id and j.platform = p_platform and j.id = e.job_id and j.state <> 'done'
+        where e.company_id = p_company_id and e.platform = p_platform and e.user_id = any (turnkeep.texts_of(p_user_ids))
+          and u.day <= (e.cutoff at time zone 'UTC')::date
+      )
       and (p_after is null or (u.day, u.model, u.user_id) > ((p_after ->> 'day')::date, p_after ->> 'model', p_after ->> 'user_id'))
     order by u.day, u.model, u.user_id limit p_limit;
 end $$;

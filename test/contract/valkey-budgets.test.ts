@@ -198,45 +198,6 @@ describeWithRedis('token budgets on Valkey', () => {
     await expect.poll(() => usedOf(store, tenant), { timeout: 5_000 }).toBe(70)
   })
 
-  test('forgets a user who was erased, by day and by month, and nobody else', async () => {
-    const [tenant, elsewhere, store] = [newTenant(), newTenant(), open()]
-    const budgets = { userTokensPerDay: 9_000, userTokensPerMonth: 9_000, tenantTokensPerMonth: 9_000 }
-    const [erased, kept] = ['하늘 😀', 'kept']
-    const answered = async (of: Tenant, owner: string) => {
-      const request = ask(of, budgets, { owner, ownedBy: owner })
-      await tell(store, of, await opened(store.openTurn(request)), request.messageId, '답', using(70))
-    }
-    // A month's counter of 31 January is there until 4 March, one of a day until the day after.
-    vi.useFakeTimers({ toFake: ['Date'], now: Date.UTC(2026, 0, 31, 23) })
-    await answered(tenant, erased)
-    for (const [of, owner] of [
-      [tenant, erased],
-      [tenant, kept],
-      [elsewhere, erased],
-    ] as const) {
-      vi.setSystemTime(Date.UTC(2026, 2, 4, 1))
-      await answered(of, owner)
-    }
-    const running = [erased, kept].map((owner) => ask(tenant, budgets, { owner, ownedBy: owner }))
-    for (const request of running) await opened(store.openTurn(request))
-    const before = [await keysOf(tenant), await keysOf(elsewhere)]
-    const isErased = (key: string) => key.includes(encodeURIComponent(erased))
-    expect(before[0]?.filter(isErased)).toHaveLength(4)
-
-    const hash = before[0]?.find((key) => key.endsWith(':reserved')) ?? ''
-    // By the server's clock: the one that is held was opened after this.
-    expect(await store.userErased(tenant, erased, new Date(0).toISOString())).toBe(4)
-    expect(await admin('HLEN', hash)).toBe(2)
-    vi.useRealTimers()
-    expect(await store.userErased(tenant, erased, new Date(Date.now() + 60_000).toISOString())).toBe(1)
-    expect(await admin('HKEYS', hash)).toEqual([running[1]?.messageId])
-    expect([await keysOf(tenant), await keysOf(elsewhere)]).toEqual([
-      before[0]?.filter((key) => !isErased(key)),
-      before[1],
-    ])
-    expect(await store.userErased(tenant, erased, new Date().toISOString())).toBe(0)
-  })
-
   test('a cache that was emptied begins with what Postgres says', async () => {
     const [tenant, store] = [newTenant(), open({ used: async () => ({ userTokensPerDay: 30 }) })]
     const request = ask(tenant, { userTokensPerDay: 1_000 })

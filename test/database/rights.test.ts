@@ -6,8 +6,9 @@ import type { MessageRecord } from '../../lambdas/protocol.ts'
 import type { Argument } from '../../lambdas/services/database.ts'
 import { openPostgresHotStore } from '../../lambdas/services/postgres-hot-store.ts'
 import { onBothEngines, startTestDatabase, type TestDatabase } from '../harness/database.ts'
-import { askIn } from '../harness/hot-store.ts'
+import { askIn, opened } from '../harness/hot-store.ts'
 import { record } from '../harness/records.ts'
+import { spending } from '../harness/spending.ts'
 
 const ACME = { companyId: 'acme', platform: 'web' }
 const ADMIN = { jsonb: { user_id: 'admin', role: 'admin' } }
@@ -136,6 +137,66 @@ onBothEngines('the rights of users', (engine) => {
     ])
   })
 
+  test('what was made while the clock was ahead is erased, and stops nothing that comes later', async () => {
+    const ahead = record({ user_id: 'ahead', created_at: at(HOUR_MS) })
+    await save(ahead)
+    const exportId = await requestExport('ahead')
+    await database.inTenant(
+      'acme',
+      `update user_jobs set created_at = now() + interval '1 hour' where id = '${exportId}'`,
+    )
+    const id = await requestErasure('ahead')
+    const back = record({ user_id: 'ahead', created_at: new Date().toISOString() })
+    expect(await save(back)).toEqual([])
+    const [row] = await call<{ job: string }>('start_user_job', { uuid: id })
+    const { cutoff } = JSON.parse(row?.job ?? '{}')
+    const upToIt = [{ uuid: id }, { jsonb: ['ahead'] }, { timestamptz: cutoff }] as const
+    expect(await call('mark_erased_sessions', ...upToIt, { integer: 9 })).toEqual([
+      { session_id: ahead.session_id },
+    ])
+    expect(await call('erase_exports', ...upToIt, { jsonb: [] })).toMatchObject([{ id: exportId }])
+  })
+
+  test('what an erased user has used counts until the month is over, saved or not', async () => {
+    const used = async () =>
+      (await call('tokens_used', { text: 'spender' }, { timestamptz: at(0) }))[0] as Record<string, number>
+    const answer = record({
+      ...{ user_id: 'spender', role: 'assistant', created_at: at(0) },
+      ...{ token_count: 30, metadata: { promptTokens: 40 } },
+    })
+    await save(answer)
+    const store = openPostgresHotStore(database.app, { leaseSeconds: 60, historyMessages: 5 })
+    const asked = askIn(ACME, { owner: 'spender', spending: spending({ userTokensPerDay: 9_000 }) })
+    const { question } = await opened(store.openTurn(asked))
+    const before = await used()
+    expect(before.user_day).toBeGreaterThan(70)
+    expect(before.user_month).toBe(before.user_day)
+
+    const job = await requestErasure('spender')
+    const upToIt = [{ uuid: job }, { jsonb: ['spender'] }, { timestamptz: at(HOUR_MS) }] as const
+    await call('mark_erased_sessions', ...upToIt, { integer: 9 })
+    const late = record({ ...question, id: asked.messageId, role: 'assistant', token_count: 30 })
+    expect(await save(late)).toMatchObject([{ id: late.id }])
+    const sessions = [answer.session_id, question.session_id]
+    const gone = { jsonb: { messages: [answer.id, question.id, late.id], sessions } }
+    await call('erase_next', { uuid: job }, gone, { integer: 9 })
+    await call('erase_user_rows', ...upToIt, { integer: 9 })
+    const tables = ['chat_messages', 'chat_turns', 'chat_sessions', 'usage_daily']
+    for (const table of tables) {
+      const whose = table === 'chat_messages' ? `id = '${answer.id}'` : `user_id = 'spender'`
+      expect(await database.inTenant('acme', `select 1 from ${table} where ${whose}`)).toEqual([])
+    }
+    expect(await used()).toMatchObject({ user_day: before.user_day, user_month: before.user_month })
+
+    expect(await call('forget_spent')).toEqual([{ forget_spent: 0 }])
+    await database.inTenant(
+      'acme',
+      `update erasures set spent = '{"2020-01-31": 70}' where user_id = 'spender'`,
+    )
+    expect(await used()).toMatchObject({ user_day: 0, user_month: 0 })
+    expect(await call('forget_spent')).toEqual([{ forget_spent: 1 }])
+  })
+
   test('an export that is made while an erasure waits has nothing of what that is to remove', async () => {
     const exported = async () =>
       (
@@ -146,13 +207,18 @@ onBothEngines('the rights of users', (engine) => {
           { integer: 9 },
         )
       ).map(({ id }) => id)
-    const before = record({ user_id: 'leaving' })
+    const usage = async () =>
+      (await call('export_usage', { jsonb: ['leaving', 'anon_0'] }, { jsonb: null }, { integer: 9 })).length
+    const before = record({ user_id: 'leaving', role: 'assistant', created_at: at(-1) })
     await save(before)
-    expect(await exported()).toEqual([before.session_id])
-    await requestErasure('leaving')
+    expect([await exported(), await usage()]).toEqual([[before.session_id], 1])
+    const job = await requestErasure('leaving')
     const after = record({ user_id: 'leaving', created_at: at(HOUR_MS) })
     await save(after)
-    expect(await exported()).toEqual([after.session_id])
+    expect([await exported(), await usage()]).toEqual([[after.session_id], 0])
+    // Once it is done, what is there is of after it.
+    await database.inTenant('acme', `update user_jobs set state = 'done' where id = '${job}'`)
+    expect(await usage()).toBe(1)
   })
 
   test('a session that is made late for a turn of before the erasure is not made', async () => {
@@ -213,6 +279,45 @@ onBothEngines('the rights of users', (engine) => {
       }
     },
   )
+
+  test.each(['leave_feedback', 'delete_message'])(
+    '%s makes no row of an unsaved message whose user is being erased',
+    async (operation) => {
+      const userId = `rates by ${operation}`
+      const store = openPostgresHotStore(database.app, { leaseSeconds: 60, historyMessages: 5 })
+      const { question } = await opened(store.openTurn(askIn(ACME, { owner: userId })))
+      await requestErasure(userId)
+      const rating = operation === 'leave_feedback' ? [{ integer: 5 }, { text: 'a comment' }] : []
+      expect(await call(operation, ADMIN, { uuid: question.id }, ...rating)).toEqual([{ [operation]: false }])
+      expect(await stored(question)).toBe(0)
+    },
+  )
+
+  test.skipIf(engine === 'embedded')('an erasure waits for a rating that makes a row', async () => {
+    const store = openPostgresHotStore(database.app, { leaseSeconds: 60, historyMessages: 5 })
+    const { question } = await opened(store.openTurn(askIn(ACME, { owner: 'rates' })))
+    const client = new pg.Client({ connectionString: database.url })
+    await client.connect()
+    try {
+      await client.query('begin')
+      const rating = ['acme', 'web', { user_id: 'rates', role: 'user' }, question.id, 5, 'a comment']
+      const { rows } = await client.query('select turnkeep.leave_feedback($1, $2, $3, $4, $5, $6)', rating)
+      expect(rows).toEqual([{ leave_feedback: true }])
+      let isAsked = false
+      const asking = requestErasure('rates').then((id) => {
+        isAsked = true
+        return id
+      })
+      const waiting = `select count(*)::int as n from pg_locks where locktype = 'advisory' and not granted
+        and database = (select oid from pg_database where datname = current_database())`
+      await expect.poll(async () => (await client.query(waiting)).rows[0].n).toBe(1)
+      expect(isAsked).toBe(false)
+      await client.query('commit')
+      await asking
+    } finally {
+      await client.end()
+    }
+  })
 
   test('saves and erasures at once leave nothing of what was made before', async () => {
     const records = Array.from({ length: 200 }, () => record({ user_id: 'racing', created_at: at(-1_000) }))

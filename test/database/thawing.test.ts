@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import { v7 as uuidv7 } from 'uuid'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
-import { type ThawServices, thawing } from '../../lambdas/ageing/thaw.ts'
+import { type ThawServices, thawing, thawLeft } from '../../lambdas/ageing/thaw.ts'
 import { stowText } from '../../lambdas/messages/large-text.ts'
 import {
   deleteMessage,
@@ -454,6 +454,16 @@ onBothEngines('what has left for the archive', (engine) => {
     const segment = (await archive.segments(company)).at(index)
     await archive.bucket.put(segment?.object_key ?? '', 'damaged')
   }
+
+  test('comes back for versions that come late, as far as the archive can be read', async () => {
+    const [whole, broken] = [await gone(2), await gone(2)]
+    const ids = [...whole, ...broken].map(({ id }) => id)
+    const lost: string[] = []
+    await damage(1)
+    await thawLeft(services, tenant(), [...ids, uuidv7()], (id) => lost.push(id))
+    expect((await idsHere()).sort()).toEqual(whole.map(({ id }) => id).sort())
+    expect(lost.sort()).toEqual(broken.map(({ id }) => id).sort())
+  })
 
   test('that cannot be read is left out, and the question follows it all the same', async () => {
     const messages = await gone(8)

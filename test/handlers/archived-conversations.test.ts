@@ -1,9 +1,11 @@
 /** Conversations that have left for the archive, as clients meet them: nothing tells them so. */
 import { DeleteObjectCommand, GetObjectCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3'
+import { SendMessageCommand, SQSClient } from '@aws-sdk/client-sqs'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { AuditEntry, MessagePage, Page, Session, UserAnswer } from '../../lambdas/protocol.ts'
 import type { ApiClient, Reply } from '../harness/client.ts'
 import { linesOf, metricsOf } from '../harness/emitted-metrics.ts'
+import { record } from '../harness/records.ts'
 import { erased, exported } from '../harness/rights.ts'
 import { tracesOf } from '../harness/traces.ts'
 import { inBothPhases, startTurnkeep, type Turnkeep } from '../harness/turnkeep.ts'
@@ -21,6 +23,12 @@ inBothPhases('a conversation of many months ago', ({ valkey }) => {
       region: 'us-east-1',
       credentials: { accessKeyId: 'test', secretAccessKey: 'test' },
       forcePathStyle: true,
+    })
+  const sqs = () =>
+    new SQSClient({
+      endpoint: turnkeep.cloud.fauxqs.address,
+      region: 'us-east-1',
+      credentials: { accessKeyId: 'test', secretAccessKey: 'test' },
     })
   const bucket = () => turnkeep.cloud.functionEnvironment.CONTENT_BUCKET ?? ''
   const remove = (Key: string) => s3().send(new DeleteObjectCommand({ Bucket: bucket(), Key }))
@@ -93,6 +101,35 @@ inBothPhases('a conversation of many months ago', ({ valkey }) => {
     const after = await user.messages(sessionId)
     expect(after.map(({ sequenceNumber }) => sequenceNumber)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
     expect(after[8]?.parentMessageId).toBe(all[7]?.messageId)
+  })
+
+  test('has the better version of an answer that comes after the worse one has left', async () => {
+    const user = turnkeep.as({ userId: 'late' })
+    const [reply] = await conversation(user, ['첫 질문'])
+    const { sessionId = '', messageId = '' } = reply?.session ?? {}
+    const [question, { content = '' } = {}] = await user.messages(sessionId)
+    await turnkeep.rows(
+      `update chat_messages set status = 'interrupted', content = 'half' where id = '${messageId}'`,
+    )
+    await monthsPass(sessionId)
+    expect((await user.messages(sessionId))[1]).toMatchObject({ status: 'interrupted', content: 'half' })
+
+    const [kept] = await turnkeep.rows<{ created_at: string }>(
+      `select created_at from chat_sessions where id = '${sessionId}'`,
+    )
+    const better = record({
+      ...{ id: messageId, session_id: sessionId, user_id: 'late', role: 'assistant' },
+      ...{ content, parent_message_id: question?.messageId ?? null, sequence_number: 2 },
+      created_at: new Date(kept?.created_at ?? '').toISOString(),
+    })
+    await sqs().send(
+      new SendMessageCommand({
+        QueueUrl: turnkeep.cloud.fauxqs.queueUrl('turns'),
+        MessageBody: JSON.stringify({ records: [better] }),
+      }),
+    )
+    await turnkeep.drained()
+    expect((await user.messages(sessionId))[1]).toMatchObject({ status: 'complete', content })
   })
 
   test('has its answers made again, rated and deleted', async () => {

@@ -158,8 +158,10 @@ inBothPhases('an erasure', (phase) => {
     await redrive(turnkeep)
     await turnkeep.drained()
     expect(await found(MARKER)).toEqual([])
-    // Nor does its name stand anywhere, in keys of the cache either, but where it says that it was erased.
-    expect(await found(userId)).toEqual(['table audit_log', 'table erasures', 'table user_jobs'])
+    // Nor does its name stand anywhere but where it says that it was erased, and where limits and budgets count.
+    const counts = /^key tk:\{acme:web\}:(rate|tokens):|^table rate_limits/
+    const named = (await found(userId)).filter((place) => !counts.test(place))
+    expect(named).toEqual(['table audit_log', 'table erasures', 'table user_jobs'])
     // What is somebody else's stands as it stood, in the object that was written again.
     expect(await turnkeep.as({ userId: 'kept' }).messages(others)).toEqual(kept)
     expect(await turnkeep.rows(`select 1 from chat_messages where id = '${neighbour.id}'`)).toHaveLength(1)
@@ -206,6 +208,25 @@ inBothPhases('an erasure', (phase) => {
     const second = await erased(user, userId)
     expect(second.erasureId).not.toBe(first.erasureId)
     expect((await user.call('GET', `/api/sessions/${sessionId}`)).status).toBe(404)
+  })
+
+  test('gives nobody a budget that is used up, saved or not', { timeout: 60_000 }, async () => {
+    const companyId = 'thrifty'
+    const admin = turnkeep.as({ companyId, userId: 'admin', role: 'admin' })
+    await admin.call('PATCH', '/api/tenant', { userTokensPerDay: 3_000 })
+    const user = turnkeep.as({ companyId, userId: 'spender' })
+    const refusal = async () => {
+      for (;;) {
+        const { terminal, error } = await user.ask('질문 '.repeat(100))
+        if (terminal?.type !== 'done') return error
+      }
+    }
+    const before = await refusal()
+    expect(before?.code).toBe('quota_exceeded')
+    expect((await erased(user, 'spender')).status).toBe('done')
+    const again = await user.ask('질문 '.repeat(100))
+    expect(again.error).toMatchObject({ code: 'quota_exceeded', details: before?.details })
+    expect((await user.call('GET', '/api/usage')).body.total).toMatchObject({ turns: 0 })
   })
 
   test('of a user whom nobody has seen is done, and has removed nothing', async () => {
@@ -272,6 +293,12 @@ inBothPhases('an erasure', (phase) => {
     ).toBe(200)
     const { body: log } = await admin.call<{ items: { action: string }[] }>('GET', '/api/audit?userId=whom')
     expect(log.items).toMatchObject([{ action: 'user.erased', actorId: 'admin', userId: 'whom' }])
+  })
+
+  test('of a hash is refused: the user behind it may be here, and a tombstone names both alike', async () => {
+    const admin = turnkeep.as({ userId: 'admin', role: 'admin' })
+    const { status, body } = await admin.call('DELETE', `/api/users/anon_${'0'.repeat(32)}`)
+    expect([status, body]).toMatchObject([400, { error: { code: 'invalid_request' } }])
   })
 
   test('is made again in a database that was restored from before it', { timeout: 60_000 }, async () => {

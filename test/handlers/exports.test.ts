@@ -125,6 +125,13 @@ inBothPhases('an export', (phase) => {
     expect((await download(answer)).length).toBeGreaterThan(2)
   })
 
+  test('has a link that works for a tenant of nothing but dots', async () => {
+    for (const companyId of ['.', '..'])
+      expect((await exported(turnkeep.as({ companyId, userId: 'dots' }), 'dots')).lines).toMatchObject([
+        { kind: 'audit', action: 'user.exported' },
+      ])
+  })
+
   test('is told what there is of a user before anything is asked for', async () => {
     const user = turnkeep.as({ userId: 'glance' })
     await user.ask('hello')

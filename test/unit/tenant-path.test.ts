@@ -21,6 +21,15 @@ test.each(TENANTS)('the path of $companyId says whose it is', (tenant) => {
   expect(tenantIn(tenantPath(tenant))).toEqual(tenant)
 })
 
+test.each(['.', '..'])('a link to an object of the tenant %s leads there', (dots) => {
+  const tenant = { companyId: dots, platform: dots }
+  const path = tenantPath(tenant)
+  expect(tenantIn(path)).toEqual(tenant)
+  // As a link to an object has its key.
+  const link = path.split('/').map(encodeURIComponent).join('/')
+  expect(new URL(`https://bucket/${link}`).pathname).toBe(`/${link}`)
+})
+
 test('names that are too long are hashed, each tenant’s to another path, which says nothing', () => {
   const paths = LONG.map(tenantPath)
   expect(new Set(paths).size).toBe(LONG.length)

@@ -22,7 +22,7 @@ import * as scripts from './scripts/budgets.ts'
 import { together } from './together.ts'
 
 /** The longest that a function runs, and a bit: whoever has not ended its turn by then is gone. */
-export const HOLD_MS = 16 * 60_000
+const HOLD_MS = 16 * 60_000
 /** Postgres may sleep: after this a turn goes on without its budgets. */
 const PATIENCE_MS = 1_000
 

@@ -1,11 +1,13 @@
-/** Forgetting what was erased: every key of a session, whoever still writes, and what is counted of a user. */
+/**
+ * Forgetting what was erased: every key of a session, whoever still writes. What is counted of its user stays until its time is
+ * over: else whoever has used up a limit or a budget got another one by an erasure.
+ */
 import type { Tenant } from '../../protocol.ts'
 import type { ErasedSession, Forgotten } from '../hot-store.ts'
 import type { Call } from '../valkey.ts'
-import { HOLD_MS } from './budgets.ts'
 import { unlist } from './marks.ts'
 import type { Means } from './means.ts'
-import { keysOf, type Place, placeKey, rateKey, reservedKey, tokensKey } from './names.ts'
+import { keysOf, type Place, placeKey } from './names.ts'
 import * as reading from './scripts/reading.ts'
 import { sessionEnded } from './sessions.ts'
 import { isText, owned, readEntry } from './values.ts'
@@ -53,39 +55,6 @@ export async function sessionErased(
     places.map(({ messageId, place }) => unlist({ tenant, place, messageId })),
   )
   return { running, removed }
-}
-
-/** A month's counter lives for 33 days, wherever in the month it begins (scripts/budgets.ts). */
-const COUNTED_DAYS = 33
-const DAY_MS = 86_400_000
-
-/** As HotStore says. Names of counters follow from the days that they can still be of: nothing is searched for. */
-export async function userErased(
-  { valkey }: Pick<Means, 'valkey'>,
-  tenant: Tenant,
-  userId: string,
-  cutoff: string,
-): Promise<number> {
-  // From tomorrow, since clocks of instances differ.
-  const days = Array.from({ length: COUNTED_DAYS + 2 }, (_, back) =>
-    new Date(Date.now() + (1 - back) * DAY_MS).toISOString().slice(0, 10),
-  )
-  const periods = new Set(days.flatMap((day) => [day, day.slice(0, 'YYYY-MM'.length)]))
-  const removed = await unlink(valkey, [
-    rateKey({ tenant, kind: 'user', key: userId }),
-    ...[...periods].map((period) => tokensKey(tenant, userId, period)),
-  ])
-  return removed + (await releaseHeld(valkey, tenant, userId, Date.parse(cutoff)))
-}
-
-/** What turns hold that were opened up to the cutoff: their writers are stopped, or dead. */
-async function releaseHeld(valkey: Valkey, tenant: Tenant, userId: string, cutoff: number): Promise<number> {
-  const held = await valkey.command<string[]>('HGETALL', reservedKey(tenant))
-  const turns = held.filter((_, index) => {
-    const [, until, , owner] = index % 2 === 0 ? (held[index + 1] ?? '').split(' ') : []
-    return owner === encodeURIComponent(userId) && Number(until) - HOLD_MS <= cutoff
-  })
-  return turns.length === 0 ? 0 : valkey.command<number>('HDEL', reservedKey(tenant), turns)
 }
 
 type Valkey = Means['valkey']
