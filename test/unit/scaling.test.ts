@@ -40,8 +40,8 @@ const cached: Consumption = {
   cache: {
     simpleMicroseconds: 1,
     commands: [
-      { operation: 'append', calls: 100, bytes: 20_480, microseconds: 1, ecpus: 100 },
-      { operation: 'admit', calls: 1, bytes: 100, microseconds: 5, ecpus: 5 },
+      { operation: 'append', ofTenant: false, calls: 100, bytes: 20_480, microseconds: 1, ecpus: 100 },
+      { operation: 'admit', ofTenant: true, calls: 1, bytes: 100, microseconds: 5, ecpus: 5 },
     ],
     gigabyteHours: 0.001,
   },
