@@ -1,5 +1,5 @@
 /**
- * Processor time of turns that overlap, as they do wherever it matters. A turn alone takes two to four times as much: it finds
+ * Processor time of turns that overlap, as they do wherever it matters. A turn alone takes two to six times as much: it finds
  * the processor's caches cold and its clock low, and every message and statement comes by itself. No meter stands on these
  * connections, since with so many turns at once it would be what they wait for.
  */
@@ -15,7 +15,7 @@ import type { CacheMeter, Times } from './cache.ts'
 import { ANSWER_MS, AS_DEPLOYED, converse, quiet, TURN, WITH_BUDGET } from './conversation.ts'
 import { round } from './sums.ts'
 
-/** As many as one container is to hold at its least size, and as two cores carry beside the model and the cloud. */
+/** As many as two cores carry beside the model and the cloud, so that tokens still come at their pace. */
 const CONVERSATIONS = 40
 /** Others use the machine, too: the median is taken. */
 const ROUNDS = 3

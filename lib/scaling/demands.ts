@@ -180,8 +180,6 @@ function database(measured: Measured): Demand[] {
   ]
 }
 
-/** In the tenant's slot: what is counted for its limits and budgets. */
-const OF_THE_TENANT = ['admit', 'reserve', 'settle']
 /** One for each piece of the answer, while none is under way. */
 const GROWS_IN_CACHE = 'append'
 const KIB = 1_024
@@ -191,8 +189,8 @@ function cache(measured: Measured): Demand[] {
   const used = consumption.cache
   if (used === undefined || settings.cache === undefined) return []
   const longer = load.answerSeconds / (consumption.model.ms / 1_000)
-  const units = used.commands.map(({ operation, ecpus }) => ({
-    operation,
+  const units = used.commands.map(({ operation, ofTenant, ecpus }) => ({
+    ofTenant,
     ecpus: ecpus * (operation === GROWS_IN_CACHE ? longer : 1),
   }))
   const sum = (some: typeof units) => some.reduce((all, { ecpus }) => all + ecpus, 0)
@@ -222,7 +220,7 @@ function cache(measured: Measured): Demand[] {
       measured,
       'ElastiCache: the slot of one tenant, if all turns are its own',
       'cacheSlot',
-      sum(units.filter(({ operation }) => OF_THE_TENANT.includes(operation))),
+      sum(units.filter(({ ofTenant }) => ofTenant)),
     ),
     ours(
       measured,

@@ -191,6 +191,21 @@ test('a measurement without processor time of Postgres is refused', () => {
   expect(() => scale(blind, LOAD)).toThrow('measure on Linux')
 })
 
+describe('what was measured last', () => {
+  test.each([1, 2] as const)('in phase %i has processor time of turns that overlap', (phase) => {
+    const { overlapping, database, functionsCpuMs } = newestMeasurement(phase)
+    expect(overlapping.conversations).toBeGreaterThan(1)
+    expect(overlapping.rounds.map(({ postgresMs }) => postgresMs)).toContain(database.cpuMs)
+    expect(overlapping.rounds.map(({ functionsMs }) => functionsMs)).toContain(functionsCpuMs)
+  })
+
+  test('in phase 2 has a key and a budget for each turn, and knows what lies in the tenant’s slot', () => {
+    const { commands = [] } = newestMeasurement(2).cache ?? {}
+    const slotOf = Object.fromEntries(commands.map(({ operation, ofTenant }) => [operation, ofTenant]))
+    expect(slotOf).toMatchObject({ admit: true, reserve: true, settle: true, claim: false, append: false })
+  })
+})
+
 test('what persist saves and the archiver moves is what was measured last', () => {
   expect(limitOf(one, /runs of persist/).asked).toBeCloseTo((10 * 3) / (savedASecond() / 2))
   expect(costs.archive.messagesASecond).toBeCloseTo(archivedASecond() / 6)
