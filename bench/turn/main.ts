@@ -1,41 +1,29 @@
 /**
- * `npm run bench:turn`: what an ordinary turn uses. Runs the whole product on this machine, with a meter on every
- * connection, one turn after another: so each message of the queue comes alone, which is the dearest way, and none
- * is kept waiting by another. Writes bench/results/turn-<date>.json, or cached-turn-<date>.json for phase 2 (`--phase 2`);
- * `npm run cost` reads them.
+ * `npm run bench:turn`: what an ordinary turn uses. Runs the whole product on this machine, twice. First without meters
+ * and with many conversations at once, for what depends on that: processor time, and the time of the cache's server. Then with
+ * a meter on every connection, one turn after another: so calls and bytes are exact, and each message of the queue comes
+ * alone, which is the dearest way. Writes bench/results/turn-<date>.json, or cached-turn-<date>.json for phase 2 (`--phase 2`);
+ * `npm run cost` and `npm run scale` read them.
  */
 import { relative } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import type { Consumption } from '../../lib/cost/consumption.ts'
 import { MEASUREMENTS } from '../../lib/cost/measured.ts'
-import { resources } from '../../lib/resources.ts'
-import { type ApiClient, clientOf } from '../../test/harness/client.ts'
+import { clientOf } from '../../test/harness/client.ts'
 import { startRedis } from '../../test/harness/redis.ts'
 import { ACME, startTurnkeep, type Turnkeep } from '../../test/harness/turnkeep.ts'
 import { circumstances, keepResult } from '../machine.ts'
-import { msBelow, msOf } from '../processor.ts'
-import { startCacheMeter } from './cache.ts'
+import { startCacheMeter, useOf } from './cache.ts'
+import { AS_DEPLOYED, converse, quiet, TURN, WITH_BUDGET } from './conversation.ts'
 import { type Edge, openEdge } from './edge.ts'
 import { read } from './logs.ts'
+import { medianOf, type Overlapped, overlap, processorTime, timeATurn } from './overlapping.ts'
 import { printTurn } from './report.ts'
 import { callsOf, functionsOf, round, trafficOf } from './sums.ts'
 
-const QUESTION_CHARACTERS = 300
-const ANSWER_CHARACTERS = 1_500
-/** Korean takes about a token for 1.5 to 4 characters; this makes 8 s at the pace of a usual model. */
-const ANSWER_TOKENS = 400
-const TOKEN_MS = 20
-const TURNS_PER_CONVERSATION = 5
-const FIRST_SYLLABLE = 0xac00
-const SYLLABLES = 11_172
 const IDLE_RUNS = 5
 /** Tables whose rows stay. */
 const LASTING = ['tenants', 'chat_sessions', 'chat_messages']
-/** Until the last lines of log have come through their pipe. */
-const LAST_WORDS_MS = 500
-/** Watches come back once or twice. */
-const DRAIN_MS = 120_000
 
 const { values } = parseArgs({
   options: { turns: { type: 'string', default: '20' }, phase: { type: 'string', default: '1' } },
@@ -45,39 +33,24 @@ if (!Number.isInteger(turns) || turns < 1) throw new Error('--turns must be a wh
 const phase = values.phase === '2' ? 2 : 1
 if (values.phase !== String(phase)) throw new Error('--phase must be 1 or 2.')
 
-/** Hangul that does not repeat: Postgres compresses what does. Always the same. */
-function text(characters: number): string {
-  let state = 1
-  const next = (count: number): number => {
-    state = (state * 48_271) % 0x7fffffff
-    return state % count
-  }
-  return Array.from({ length: characters }, () =>
-    next(4) === 0 ? ' ' : String.fromCharCode(FIRST_SYLLABLE + next(SYLLABLES)),
-  ).join('')
-}
-const pieces = Array.from({ length: ANSWER_TOKENS }, (_, index) => {
-  const at = (position: number) => Math.round((position * ANSWER_CHARACTERS) / ANSWER_TOKENS)
-  return text(ANSWER_CHARACTERS).slice(at(index), at(index + 1))
-})
-
 const measured = { ...circumstances(), turns }
 const redis = phase === 2 ? await startRedis('single') : undefined
 const meter = redis && (await startCacheMeter(redis))
+const overlapped = await overlap(redis && meter && { redis, meter })
 let edge: Edge | undefined
 const turnkeep = await startTurnkeep({
   name: 'bench_turn',
-  resources,
+  ...AS_DEPLOYED,
   ...(redis && { valkey: redis }),
-  scriptedModel: { tokenDelayMs: TOKEN_MS, respond: () => ({ content: pieces }) },
   environment: async (cloud) => {
     edge = await openEdge(cloud)
-    return { ...edge.environment, ...(meter && { VALKEY_URL: `redis://127.0.0.1:${meter.port}` }) }
+    const address = meter && { VALKEY_URL: `redis://127.0.0.1:${meter.port}` }
+    return { ...edge.environment, ...WITH_BUDGET, ...address }
   },
 })
 try {
   if (edge === undefined) throw new Error('there is no meter')
-  const consumption = await measure(turnkeep, edge)
+  const consumption = await measure(turnkeep, edge, overlapped)
   printTurn(consumption)
   console.log(`\nWritten to ${relative(process.cwd(), keepResult(MEASUREMENTS[phase], consumption))}`)
 } finally {
@@ -87,7 +60,11 @@ try {
   await redis?.close()
 }
 
-async function measure(product: Turnkeep, { address, take }: Edge): Promise<Consumption> {
+async function measure(
+  product: Turnkeep,
+  { address, take }: Edge,
+  { overlapping, times }: Overlapped,
+): Promise<Consumption> {
   const user = clientOf(address, { ...ACME, userId: 'bench', role: 'user' })
   await converse(user, 1) // connections, keys and secrets are there from now on
   await quiet(product)
@@ -95,15 +72,15 @@ async function measure(product: Turnkeep, { address, take }: Edge): Promise<Cons
   take()
   await meter?.reset()
 
-  for (let left = turns; left > 0; left -= TURNS_PER_CONVERSATION) {
-    await converse(user, Math.min(left, TURNS_PER_CONVERSATION))
-    process.stderr.write(`\r${Math.max(0, left - TURNS_PER_CONVERSATION)} turns left `)
+  for (let left = turns; left > 0; left -= TURN.turnsPerConversation) {
+    await converse(user, Math.min(left, TURN.turnsPerConversation))
+    process.stderr.write(`\r${Math.max(0, left - TURN.turnsPerConversation)} turns left `)
   }
   process.stderr.write('\r')
   await quiet(product)
   const seen = take()
   const after = await look(product)
-  const cache = await meter?.take(turns)
+  const taken = await meter?.take()
 
   await product.cloud.runtimeApi.invoke('archive', '{}') // it leaves word that nothing is due for days
   take()
@@ -113,17 +90,9 @@ async function measure(product: Turnkeep, { address, take }: Edge): Promise<Cons
   const idleWritten = read(product.output().slice(after.output))
   const written = read(product.output().slice(before.output, after.output))
   const each = (total: number) => round(total / turns)
-  const between = (one: number | null, other: number | null) =>
-    one === null || other === null ? null : each(other - one)
   return {
     measured,
-    turn: {
-      questionCharacters: QUESTION_CHARACTERS,
-      answerCharacters: ANSWER_CHARACTERS,
-      answerTokens: ANSWER_TOKENS,
-      tokenMs: TOKEN_MS,
-      turnsPerConversation: TURNS_PER_CONVERSATION,
-    },
+    turn: TURN,
     functions: functionsOf(seen, written.bytes, turns),
     calls: callsOf(seen, turns),
     queueMessages: each(seen.invocations.reduce((sum, { messages }) => sum + messages, 0)),
@@ -133,10 +102,12 @@ async function measure(product: Turnkeep, { address, take }: Edge): Promise<Cons
       storedBytes: each(after.storedBytes - before.storedBytes),
       passingBytes: each(after.passingBytes - before.passingBytes),
       walBytes: each(after.walBytes - before.walBytes),
-      cpuMs: between(before.postgresMs, after.postgresMs),
+      cpuMs: medianOf(overlapping, 'postgresMs'),
     },
-    ...(cache && { cache }),
-    functionsCpuMs: between(before.functionsMs, after.functionsMs),
+    ...(taken && { cache: useOf(taken, times, turns) }),
+    functionsCpuMs: medianOf(overlapping, 'functionsMs'),
+    overlapping,
+    alone: timeATurn(before.processor, after.processor, turns),
     metrics: written.metrics,
     idle: {
       functions: functionsOf(idleSeen, idleWritten.bytes, IDLE_RUNS),
@@ -144,31 +115,6 @@ async function measure(product: Turnkeep, { address, take }: Edge): Promise<Cons
       metrics: idleWritten.metrics,
     },
   }
-}
-
-async function converse(user: ApiClient, questions: number): Promise<void> {
-  await user.call('GET', '/api/sessions')
-  let sessionId: string | undefined
-  for (let turn = 0; turn < questions; turn += 1) {
-    const message = text(QUESTION_CHARACTERS)
-    const reply = await user.ask({ message, ...(sessionId ? { sessionId } : {}) })
-    if (reply.terminal?.type !== 'done')
-      throw new Error(`A turn ended with ${JSON.stringify(reply.terminal ?? reply.error)}`)
-    sessionId = reply.session?.sessionId
-  }
-  await user.messages(sessionId ?? '')
-}
-
-/** Waits until everything is saved and nothing is watched any more. */
-async function quiet({ cloud }: Turnkeep): Promise<void> {
-  const until = Date.now() + DRAIN_MS
-  for (;;) {
-    const { ready = [], delayed = [], inflight = [] } = cloud.fauxqs.inspectQueue('turns')?.messages ?? {}
-    if (ready.length + delayed.length + inflight.length === 0) break
-    if (Date.now() > until) throw new Error('The queue does not become empty.')
-    await sleep(50)
-  }
-  await sleep(LAST_WORDS_MS)
 }
 
 async function look(product: Turnkeep) {
@@ -183,8 +129,7 @@ async function look(product: Turnkeep) {
     storedBytes: Number(row?.stored),
     passingBytes: Number(row?.passing),
     walBytes: Number(row?.wal),
-    postgresMs: msBelow(process.pid, 'postgres'),
-    functionsMs: msOf(product.functions().pid ?? 0),
+    processor: processorTime(product),
     output: product.output().length,
   }
 }

@@ -2,7 +2,7 @@ import type { Consumption } from '../../lib/cost/consumption.ts'
 import { amount, table } from '../../lib/cost/table.ts'
 
 export function printTurn(consumption: Consumption): void {
-  const { measured, turn, functions, calls, viewer, model, database, idle } = consumption
+  const { measured, turn, functions, calls, viewer, model, database, alone, idle } = consumption
   console.log(
     `One turn: a question of ${turn.questionCharacters} characters, an answer of ${turn.answerCharacters} in ${turn.answerTokens} tokens and ${amount(model.ms / 1_000)} s,`,
   )
@@ -46,8 +46,10 @@ export function printTurn(consumption: Consumption): void {
         ['bytes of sessions and messages, with indexes', database.storedBytes],
         ['bytes that are swept after a day', database.passingBytes],
         ['bytes of write-ahead log', database.walBytes],
-        ['processor ms of Postgres', database.cpuMs ?? Number.NaN],
-        ['processor ms of the functions', consumption.functionsCpuMs ?? Number.NaN],
+        ['processor ms of Postgres, of turns that overlap', database.cpuMs ?? Number.NaN],
+        ['processor ms of the functions, likewise', consumption.functionsCpuMs ?? Number.NaN],
+        ['processor ms of Postgres, of turns alone', alone.postgresMs ?? Number.NaN],
+        ['processor ms of the functions, likewise alone', alone.functionsMs ?? Number.NaN],
         ['custom metrics written', consumption.metrics.length],
       ].map(([what, value]) => ({ 'one turn': String(what), amount: amount(Number(value)) })),
     ),

@@ -1,3 +1,5 @@
+import { archivedASecond } from './measured.ts'
+
 /** What can neither be read from a template nor measured on one machine. Each may be argued about, here. */
 export const assumptions = {
   hoursAMonth: 730,
@@ -38,7 +40,7 @@ export const assumptions = {
    * Of messages that leave: with a third of a core, a sixth of what bench:archive reaches with two. Gzip leaves so much
    * of a line, which is its text and some 700 bytes of names and ids.
    */
-  archive: { messagesASecond: 2_000, lineBytes: 700, gzipShare: 0.35 },
+  archive: { messagesASecond: archivedASecond() / 6, lineBytes: 700, gzipShare: 0.35 },
 
   /** A poller of Lambda asks a queue that is empty, for 20 s at a time; a mapping has five. */
   idlePollers: 5,

@@ -1,4 +1,7 @@
-/** What an ordinary turn uses, as `npm run bench:turn` measures it: counts and bytes, which no machine changes. */
+/**
+ * What an ordinary turn uses, as `npm run bench:turn` measures it: counts and bytes of turns that come one at a time, which no
+ * machine changes, and processor time of turns that overlap, which the machine does change.
+ */
 
 export interface FunctionUse {
   invocations: number
@@ -27,10 +30,12 @@ export interface CacheUse {
   commands: {
     /** A script or a command. */
     operation: string
+    /** In the slot that all of a tenant's turns share: limits, budgets and settings. Otherwise in one of the turn's own. */
+    ofTenant: boolean
     calls: number
     /** Both ways. */
     bytes: number
-    /** The server's time for each. */
+    /** The server's time for each, while turns overlap. */
     microseconds: number
     /** One for each simple command, KB or time of a simple command, whichever is most. */
     ecpus: number
@@ -45,6 +50,23 @@ export interface Traffic {
   ms: number
   sentBytes: number
   receivedBytes: number
+}
+
+/** One turn's share, in milliseconds; null where it cannot be seen. */
+export interface ProcessorTime {
+  postgresMs: number | null
+  /** Of the process that hosts all functions. */
+  functionsMs: number | null
+}
+
+export interface Overlapping {
+  /** At once. */
+  conversations: number
+  /** Of each round. */
+  turns: number
+  /** Of the machine, in the minute before. */
+  loadBefore: number
+  rounds: ProcessorTime[]
 }
 
 export interface Consumption {
@@ -74,13 +96,17 @@ export interface Consumption {
     /** The turn, its reply log and its key, which are swept after a day. */
     passingBytes: number
     walBytes: number
-    /** Of Postgres' processes, in milliseconds; null where they cannot be seen. */
+    /** Of Postgres' processes, in milliseconds: the middle one of the rounds. Null where they cannot be seen. */
     cpuMs: number | null
   }
   /** Of a measurement in phase 2. */
   cache?: CacheUse
-  /** Of the process that hosts all functions, in milliseconds; null where it cannot be seen. */
+  /** The same of the process that hosts all functions. */
   functionsCpuMs: number | null
+  /** What these two are the middle of. */
+  overlapping: Overlapping
+  /** What they would be of turns that come one at a time: no model counts with it. */
+  alone: ProcessorTime
   /** Custom metrics that were written at all: namespace, dimensions and name. */
   metrics: string[]
   /** One run of a schedule while nobody is there. */

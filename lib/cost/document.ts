@@ -1,5 +1,6 @@
 /** The tables of docs/cost.md. */
 import { checkSettings, type EnvironmentName, environments, settingsFor } from '../settings.ts'
+import { assumptions } from './assumptions.ts'
 import type { Consumption } from './consumption.ts'
 import { byService, type Cost, costOf, LEAST_CACHE, natCost } from './cost.ts'
 import { fixedCost } from './fixed.ts'
@@ -33,6 +34,7 @@ const TABLES: Record<string, (known: Known) => string> = {
   'once used': (known) => markdownTable(linesAsRows(of(known, 'prod').used)),
   turns: (known) => markdownTable(linesAsRows(of(known, 'prod').turns)),
   phases: (known) => `${markdownTable(phaseRows(known))}\n\n${phaseVerdict(known)}`,
+  cache: ({ cached }) => markdownTable([cacheRow(cached.consumption)]),
   levers: (known) => markdownTable(leverRows(known)),
   'answer seconds': (known) => markdownTable(ANSWER_SECONDS.map((seconds) => secondsRow(known, seconds))),
   container: (known) => markdownTable(linesAsRows(of(known, 'prod').containers.rds.container)),
@@ -106,6 +108,29 @@ function phaseRows({ consumption, templates, cached }: Known): Rows {
     }
   }
   return PHASE_TURNS.flatMap((turns) => [row(1, turns), row(2, turns)])
+}
+
+const KIB = 1_024
+const HOURS_A_DAY = 24
+
+/** What a turn asks of the cache and leaves in it. */
+function cacheRow({ cache }: Consumption): Record<string, string> {
+  if (cache === undefined) throw new Error('This measurement is not of phase 2.')
+  const { commands, gigabyteHours, simpleMicroseconds } = cache
+  const sum = (value: (one: (typeof commands)[number]) => number) =>
+    amount(commands.reduce((all, one) => all + value(one), 0))
+  const [append] = commands.filter(({ operation }) => operation === 'append')
+  const { leastCacheGb, hoursAMonth } = assumptions
+  return {
+    'commands and scripts': sum(({ calls }) => calls),
+    'of these appends': amount(append?.calls ?? 0),
+    'µs of an append': amount(append?.microseconds ?? 0),
+    'of a simple command': amount(simpleMicroseconds),
+    'ECPUs by time': sum(({ ecpus }) => ecpus),
+    'by number and KB alone': sum(({ calls, bytes }) => Math.max(calls, bytes / KIB)),
+    'KB left, for a day': amount((gigabyteHours * 1e6) / HOURS_A_DAY),
+    'turns a month that the least holds': amount((leastCacheGb * hoursAMonth) / gigabyteHours),
+  }
 }
 
 /** Turns a month from which phase 2 is the cheaper one. */

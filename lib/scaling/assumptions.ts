@@ -1,10 +1,12 @@
+import { savedASecond } from '../cost/measured.ts'
+
 /** What neither a template nor a measurement of one turn says. Each may be argued about, here. */
 export const assumptions = {
   /**
-   * Messages a second that each run of persist brings to rows: two of them did 2,200 from queue to rows where everything
+   * Messages a second that each run of persist brings to rows: two of them did twice that from queue to rows where everything
    * shared two cores (npm run bench, section save). In AWS the database has its own, and each call takes longer.
    */
-  savedASecond: 1_100,
+  savedASecond: savedASecond() / 2,
   /** A statement holds a connection from the Data API's pool for so long: the round trip that the cost model has, at most. */
   statementMs: 15,
   /** Received a second before the batch is whole, at most, and deleted when it is saved. */

@@ -1,10 +1,11 @@
 /** What turns ask of each limit, service by service. A limit that is set here stands before the one that AWS sets. */
 import { assumptions as costs } from '../cost/assumptions.ts'
 import type { Calls } from '../cost/consumption.ts'
+import { amount } from '../cost/table.ts'
 import { billedMs, callsOf } from '../cost/turns.ts'
 import { resources } from '../resources.ts'
 import { assumptions } from './assumptions.ts'
-import { type LimitName, limits } from './limits.ts'
+import { type LimitName, limits, movesOf } from './limits.ts'
 import { type Context, type Demand, type Load, turnsAMonth, turnsASecond } from './load.ts'
 
 /** What all demands are made of. */
@@ -36,19 +37,26 @@ export function demands(context: Context, load: Load): Demand[] {
 }
 
 /** Of a limit of AWS that grows with the turns. */
-const published = ({ turns }: Measured, what: string, name: LimitName, aTurnASecond: number): Demand => ({
+const published = (
+  { turns, settings }: Measured,
+  what: string,
+  name: LimitName,
+  aTurnASecond: number,
+): Demand => ({
   what,
   recheck: false,
   ...limits[name],
+  moves: movesOf(name, settings.phase),
   aTurnASecond,
   asked: turns * aTurnASecond,
 })
 
 /** Of each call or answer, however many there are. */
-const ofEach = (what: string, name: LimitName, asked: number): Demand => ({
+const ofEach = ({ settings }: Measured, what: string, name: LimitName, asked: number): Demand => ({
   what,
   recheck: false,
   ...limits[name],
+  moves: movesOf(name, settings.phase),
   aTurnASecond: undefined,
   asked,
 })
@@ -63,6 +71,12 @@ const ours = (
   aTurnASecond: number,
 ): Demand => ({ ...demand, recheck: false, aTurnASecond, asked: turns * aTurnASecond })
 
+/** A setting, as long as it is below what AWS allows; then whatever moves that. */
+const raised = ({ settings }: Measured, setting: string, value: number, name: LimitName, or = ''): string =>
+  value < limits[name].value
+    ? `setting: ${setting}, to ${amount(limits[name].value)}${or}`
+    : movesOf(name, settings.phase)
+
 function functions(measured: Measured): Demand[] {
   const { consumption, load, secondsATurn } = measured
   // Of the rise to the peak from the mean, as if it came at once.
@@ -73,7 +87,7 @@ function functions(measured: Measured): Demand[] {
       ? [published(measured, 'Lambda: a rise to the peak within ten seconds', 'lambdaScaling', risen)]
       : []),
     published(measured, 'Lambda: requests', 'functionUrlRequests', consumption.viewer.requests),
-    ofEach('Lambda: an answer', 'streamedResponse', consumption.viewer.receivedBytes),
+    ofEach(measured, 'Lambda: an answer', 'streamedResponse', consumption.viewer.receivedBytes),
   ]
 }
 
@@ -113,10 +127,11 @@ function database(measured: Measured): Demand[] {
   const statements = dataApi.reduce((sum, call) => sum + call.calls, 0)
   const { maxAcu } = settings.database
   const { acuBytes, connectionBytes, statementMs, tenantTurnsASecond } = assumptions
-  const connections = Math.min(
-    limits.databaseConnections.value,
-    Math.floor((maxAcu * acuBytes) / connectionBytes),
-  )
+  const most = limits.databaseConnections.value
+  const connections = Math.min(most, Math.floor((maxAcu * acuBytes) / connectionBytes))
+  /** From which Aurora allows no more connections, however much memory it has; a setting comes in halves. */
+  const enoughAcu = Math.ceil((2 * most * connectionBytes) / acuBytes) / 2
+  const orPhaseTwo = settings.phase === 1 ? '; or phase 2' : ''
   const held = (statements * statementMs) / 1_000
   const stored = turnsAMonth({ ...load, turnsAnHour: 1 }) * storedBytes
   return [
@@ -127,7 +142,7 @@ function database(measured: Measured): Demand[] {
         value: maxAcu,
         unit: 'ACU of the writer',
         source: SETTINGS,
-        moves: `setting: database.maxAcu, to ${limits.databaseCapacity.value}${settings.phase === 1 ? '; or phase 2' : ''}`,
+        moves: raised(measured, 'database.maxAcu', maxAcu, 'databaseCapacity', orPhaseTwo),
       },
       capacity,
     ),
@@ -135,13 +150,15 @@ function database(measured: Measured): Demand[] {
     {
       ...published(measured, 'Aurora: connections of the Data API', 'databaseConnections', held),
       value: connections,
+      ...(connections < most && { moves: `setting: database.maxAcu, to ${enoughAcu}${orPhaseTwo}` }),
     },
-    ofEach('Data API: the largest request', 'dataApiRequestBytes', largest('requestBytes')),
-    ofEach('Data API: the largest response', 'dataApiResponseBytes', largest('responseBytes')),
+    ofEach(measured, 'Data API: the largest request', 'dataApiRequestBytes', largest('requestBytes')),
+    ofEach(measured, 'Data API: the largest response', 'dataApiResponseBytes', largest('responseBytes')),
     {
       what: 'Aurora: a month of messages, until they are archived',
       recheck: false,
       ...limits.databaseStorage,
+      moves: movesOf('databaseStorage', settings.phase),
       aTurnASecond: (stored * 3_600) / load.peak,
       asked: load.turnsAnHour * stored,
     },
@@ -163,8 +180,6 @@ function database(measured: Measured): Demand[] {
   ]
 }
 
-/** In the tenant's slot: what is counted for its limits and budgets. */
-const OF_THE_TENANT = ['admit', 'reserve', 'settle']
 /** One for each piece of the answer, while none is under way. */
 const GROWS_IN_CACHE = 'append'
 const KIB = 1_024
@@ -174,8 +189,8 @@ function cache(measured: Measured): Demand[] {
   const used = consumption.cache
   if (used === undefined || settings.cache === undefined) return []
   const longer = load.answerSeconds / (consumption.model.ms / 1_000)
-  const units = used.commands.map(({ operation, ecpus }) => ({
-    operation,
+  const units = used.commands.map(({ operation, ofTenant, ecpus }) => ({
+    ofTenant,
     ecpus: ecpus * (operation === GROWS_IN_CACHE ? longer : 1),
   }))
   const sum = (some: typeof units) => some.reduce((all, { ecpus }) => all + ecpus, 0)
@@ -190,7 +205,7 @@ function cache(measured: Measured): Demand[] {
     value: maxEcpuPerSecond,
     unit: 'ECPU a second',
     source: SETTINGS,
-    moves: 'setting: cache.maxEcpuPerSecond',
+    moves: raised(measured, 'cache.maxEcpuPerSecond', maxEcpuPerSecond, 'cacheCommands'),
   }
   return [
     ours(measured, { ...allowed, what: 'ElastiCache: commands that are allowed' }, sum(units)),
@@ -205,7 +220,7 @@ function cache(measured: Measured): Demand[] {
       measured,
       'ElastiCache: the slot of one tenant, if all turns are its own',
       'cacheSlot',
-      sum(units.filter(({ operation }) => OF_THE_TENANT.includes(operation))),
+      sum(units.filter(({ ofTenant }) => ofTenant)),
     ),
     ours(
       measured,
@@ -214,7 +229,7 @@ function cache(measured: Measured): Demand[] {
         value: maxGigabytes,
         unit: 'GB',
         source: SETTINGS,
-        moves: 'setting: cache.maxGigabytes',
+        moves: raised(measured, 'cache.maxGigabytes', maxGigabytes, 'cacheStorage'),
       },
       gigabytes,
     ),

@@ -6,7 +6,7 @@ import { synthesise } from '../cost/synthesise.ts'
 import { markdownTable, withTablesMade } from '../cost/table.ts'
 import { checkSettings, settingsFor } from '../settings.ts'
 import type { Context, Load } from './load.ts'
-import { bottleneckRow, limitRows, origin, sourceRows, TURNS_AN_HOUR } from './report.ts'
+import { bottleneckRow, limitRows, origin, processorRow, sourceRows, TURNS_AN_HOUR } from './report.ts'
 
 /** The busiest minute's share of a busy hour is the one that the cost of a container has. */
 export const ORDINARY = { answerSeconds: 8, peak: assumptions.peakOverMean }
@@ -39,6 +39,7 @@ export async function withTables(
       ),
     'limits in phase 1': () => markdownTable(limitRows(one, EXAMPLE)),
     'limits in phase 2': () => markdownTable(limitRows(two, EXAMPLE)),
+    processor: () => markdownTable([processorRow(one), processorRow(two)]),
     sources: () => markdownTable(sourceRows()),
   }
   return withTablesMade('docs/scaling.md', document, (name) => tables[name]?.())

@@ -1,4 +1,5 @@
 /** The same tables for a terminal and for docs/scaling.md. */
+import type { ProcessorTime } from '../cost/consumption.ts'
 import { costOf } from '../cost/cost.ts'
 import { total } from '../cost/prices.ts'
 import { amount, type Rows, usd } from '../cost/table.ts'
@@ -64,6 +65,25 @@ export const sourceRows = (): Rows =>
     source,
     '': recheck ? 'to re-check' : '',
   }))
+
+/** Of one turn, as the processor time of both phases was measured. */
+export function processorRow({ settings, consumption }: Context): Record<string, string> {
+  const { overlapping, alone, database, functionsCpuMs } = consumption
+  const ms = (value: number | null) => (value === null ? '' : amount(value))
+  const rounds = (key: keyof ProcessorTime) => overlapping.rounds.map((round) => ms(round[key])).join(', ')
+  return {
+    phase: String(settings.phase),
+    'turns at once': String(overlapping.conversations),
+    'turns of a round': amount(overlapping.turns),
+    'load before': amount(overlapping.loadBefore),
+    'ms of Postgres': ms(database.cpuMs),
+    'by round': rounds('postgresMs'),
+    'of a turn alone': ms(alone.postgresMs),
+    'ms of the functions': ms(functionsCpuMs),
+    'by round, too': rounds('functionsMs'),
+    'of one alone': ms(alone.functionsMs),
+  }
+}
 
 export const toRecheck = (): string[] =>
   Object.entries(limits)

@@ -38,8 +38,8 @@ export interface CacheProxy {
   close(): void
 }
 
-/** All scripts of the product: one that is new there is known here. */
-async function namesOfScripts(): Promise<Map<string, string>> {
+/** All scripts of the product, by their digest: one that is new there is known here. */
+export async function namesOfScripts(): Promise<Map<string, string>> {
   const files = readdirSync(SCRIPTS).map((file) => import(join(SCRIPTS, file)))
   const exported = (await Promise.all(files)).flatMap((file): Partial<Script>[] => Object.values(file))
   return new Map(exported.flatMap(({ sha1, name }) => (sha1 && name ? [[sha1, name]] : [])))

@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { beforeAll, describe, expect, test } from 'vitest'
+import { assumptions as costs } from '../../lib/cost/assumptions.ts'
 import type { Consumption } from '../../lib/cost/consumption.ts'
-import { newestMeasurement } from '../../lib/cost/measured.ts'
+import { archivedASecond, newestMeasurement, savedASecond } from '../../lib/cost/measured.ts'
 import { withTablesMade } from '../../lib/cost/table.ts'
 import { resources } from '../../lib/resources.ts'
 import { contextOf, withTables } from '../../lib/scaling/document.ts'
@@ -40,8 +41,8 @@ const cached: Consumption = {
   cache: {
     simpleMicroseconds: 1,
     commands: [
-      { operation: 'append', calls: 100, bytes: 20_480, microseconds: 1, ecpus: 100 },
-      { operation: 'admit', calls: 1, bytes: 100, microseconds: 5, ecpus: 5 },
+      { operation: 'append', ofTenant: false, calls: 100, bytes: 20_480, microseconds: 1, ecpus: 100 },
+      { operation: 'admit', ofTenant: true, calls: 1, bytes: 100, microseconds: 5, ecpus: 5 },
     ],
     gigabyteHours: 0.001,
   },
@@ -131,10 +132,31 @@ describe('the first bottleneck', () => {
   test('is moved by the setting that is said to move it', () => {
     const { settings } = two
     const raised = { ...two, settings: { ...settings, cache: { ...LEAST, maxEcpuPerSecond: 100_000 } } }
-    expect(firstReached(two, LOAD).moves).toBe('setting: cache.maxGigabytes')
+    expect(firstReached(two, LOAD).moves).toBe('setting: cache.maxGigabytes, to 5,000')
     const roomy = { ...two, settings: { ...settings, cache: { ...LEAST, maxGigabytes: 100 } } }
-    expect(firstReached(roomy, LOAD).moves).toBe('setting: cache.maxEcpuPerSecond')
+    expect(firstReached(roomy, LOAD).moves).toBe('setting: cache.maxEcpuPerSecond, to 15,000,000')
     expect(limitOf(raised, /commands that are allowed/).utilisation).toBeCloseTo(1_050 / 100_000)
+  })
+
+  test('is moved by no setting that is as high as it can be', () => {
+    const withAcu = (context: Context, maxAcu: number): Context => {
+      const { settings } = context
+      return { ...context, settings: { ...settings, database: { ...settings.database, maxAcu } } }
+    }
+    // 9,531,392 bytes for each of 5,000 connections are 22.2 ACU.
+    expect(limitOf(withAcu(one, 16), /connections/).moves).toBe(
+      'setting: database.maxAcu, to 22.5; or phase 2',
+    )
+    expect(limitOf(withAcu(one, 22.5), /connections/).moves).toMatch(/^phase 2/)
+    expect(limitOf(withAcu(two, 22.5), /connections/).moves).toMatch(/^nothing/)
+    expect(limitOf(withAcu(two, 16), /capacity that is allowed/).moves).toBe(
+      'setting: database.maxAcu, to 256',
+    )
+    expect(limitOf(withAcu(one, 256), /capacity that is allowed/).moves).toMatch(/^phase 2/)
+  })
+
+  test('is never moved by phase 2 where that is there already', () => {
+    expect(scale(two, LOAD).filter(({ moves }) => moves.includes('phase 2'))).toEqual([])
   })
 
   test('counts what this repository allows: two runs of persist', () => {
@@ -153,6 +175,7 @@ describe('a limit', () => {
     ['value', { value: 0 }, /has no value/],
     ['unit', { unit: '' }, /has no unit/],
     ['word about what moves it', { moves: '' }, /what moves it/],
+    ['word about what moves it in phase 2', { moves: { 1: 'phase 2', 2: '' } }, /what moves it/],
   ])('without a %s is refused', (_, change, problem) => {
     expect(() => checked({ lambdaConcurrency: { ...lambdaConcurrency, ...change } })).toThrow(problem)
   })
@@ -166,6 +189,28 @@ describe('a limit', () => {
 test('a measurement without processor time of Postgres is refused', () => {
   const blind = { ...one, consumption: { ...known, database: { ...known.database, cpuMs: null } } }
   expect(() => scale(blind, LOAD)).toThrow('measure on Linux')
+})
+
+describe('what was measured last', () => {
+  test.each([1, 2] as const)('in phase %i has processor time of turns that overlap', (phase) => {
+    const { overlapping, database, functionsCpuMs } = newestMeasurement(phase)
+    expect(overlapping.conversations).toBeGreaterThan(1)
+    expect(overlapping.rounds.map(({ postgresMs }) => postgresMs)).toContain(database.cpuMs)
+    expect(overlapping.rounds.map(({ functionsMs }) => functionsMs)).toContain(functionsCpuMs)
+  })
+
+  test('in phase 2 has a key and a budget for each turn, and knows what lies in the tenant’s slot', () => {
+    const { commands = [] } = newestMeasurement(2).cache ?? {}
+    const slotOf = Object.fromEntries(commands.map(({ operation, ofTenant }) => [operation, ofTenant]))
+    expect(slotOf).toMatchObject({ admit: true, reserve: true, settle: true, claim: false, append: false })
+  })
+})
+
+test('what persist saves and the archiver moves is what was measured last', () => {
+  expect(limitOf(one, /runs of persist/).asked).toBeCloseTo((10 * 3) / (savedASecond() / 2))
+  expect(costs.archive.messagesASecond).toBeCloseTo(archivedASecond() / 6)
+  expect(savedASecond()).toBeGreaterThan(0)
+  expect(archivedASecond()).toBeGreaterThan(0)
 })
 
 test('a month costs what the cost model says of as many turns', () => {
