@@ -210,7 +210,9 @@ inBothPhases('an erasure', (phase) => {
     expect((await user.call('GET', `/api/sessions/${sessionId}`)).status).toBe(404)
   })
 
-  test('gives nobody a budget that is used up, saved or not', { timeout: 60_000 }, async () => {
+  test('gives nobody a budget that is used up, saved or not, nor a rate limit', {
+    timeout: 60_000,
+  }, async () => {
     const companyId = 'thrifty'
     const admin = turnkeep.as({ companyId, userId: 'admin', role: 'admin' })
     await admin.call('PATCH', '/api/tenant', { userTokensPerDay: 3_000 })
@@ -226,7 +228,11 @@ inBothPhases('an erasure', (phase) => {
     expect((await erased(user, 'spender')).status).toBe('done')
     const again = await user.ask('질문 '.repeat(100))
     expect(again.error).toMatchObject({ code: 'quota_exceeded', details: before?.details })
-    expect((await user.call('GET', '/api/usage')).body.total).toMatchObject({ turns: 0 })
+    const { body, headers } = await user.call('GET', '/api/usage')
+    expect(body.total).toMatchObject({ turns: 0 })
+    // Requests of before count on, too.
+    const [limit, left] = ['limit', 'remaining'].map((name) => Number(headers.get(`x-ratelimit-${name}`)))
+    expect((limit ?? 0) - (left ?? 0)).toBeGreaterThan(10)
   })
 
   test('of a user whom nobody has seen is done, and has removed nothing', async () => {
