@@ -98,34 +98,54 @@ export interface CrashablePostgres extends PostgresServer {
   restart(): Promise<void>
 }
 
+const START_ATTEMPTS = 3
+/** Of what the server says, for the error when it does not start. */
+const MOST_SAID = 2_000
+
 /** `settings`: of Postgres, in place of those that it has unless told. */
 export async function startEmbeddedServer(settings: Record<string, string> = {}): Promise<CrashablePostgres> {
   const password = randomBytes(16).toString('hex')
-  const port = await freePort()
   const databaseDir = join(tmpdir(), `turnkeep-postgres-${randomBytes(6).toString('hex')}`)
-  const server = new EmbeddedPostgres({
-    // Not by mkdtemp: as root the server runs as another user, who must own it, and the package sees to that.
-    databaseDir,
-    port,
-    user: 'postgres',
-    password,
-    authMethod: 'scram-sha-256',
-    persistent: false,
-    createPostgresUser: process.getuid?.() === 0,
-    initdbFlags: ['--no-sync', '--encoding=UTF8', '--no-locale'],
-    // Tests outlive no crash of the machine, so nothing need reach the disk.
-    postgresFlags: [
-      ...['-h', '127.0.0.1', '-k', ''],
-      ...Object.entries({ fsync: 'off', full_page_writes: 'off', ...settings }).flatMap(([name, value]) => [
-        '-c',
-        `${name}=${value}`,
-      ]),
-    ],
-    onLog: () => {},
-    onError: () => {},
-  })
+  let said = ''
+  const hear = (message: unknown): void => {
+    said = `${said}${message}`.slice(-MOST_SAID)
+  }
+  const serverOn = (port: number) =>
+    new EmbeddedPostgres({
+      // Not by mkdtemp: as root the server runs as another user, who must own it, and the package sees to that.
+      databaseDir,
+      port,
+      user: 'postgres',
+      password,
+      authMethod: 'scram-sha-256',
+      persistent: false,
+      createPostgresUser: process.getuid?.() === 0,
+      initdbFlags: ['--no-sync', '--encoding=UTF8', '--no-locale'],
+      // Tests outlive no crash of the machine, so nothing need reach the disk.
+      postgresFlags: [
+        ...['-h', '127.0.0.1', '-k', ''],
+        ...Object.entries({ fsync: 'off', full_page_writes: 'off', ...settings }).flatMap(([name, value]) => [
+          '-c',
+          `${name}=${value}`,
+        ]),
+      ],
+      onLog: hear,
+      onError: hear,
+    })
+  let port = await freePort()
+  let server = serverOn(port)
   await server.initialise()
-  await server.start()
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      await server.start()
+      break
+    } catch (cause) {
+      if (attempt === START_ATTEMPTS) throw new Error(`Postgres does not start: ${said}`, { cause })
+      // Whoever connects to something at that moment may have been given the port that was free.
+      port = await freePort()
+      server = serverOn(port)
+    }
+  }
   const superuserUrl = `postgres://postgres:${password}@127.0.0.1:${port}/postgres`
   await execute(superuserUrl, `create role ${ROLE} login createrole createdb password '${password}'`)
   await execute(superuserUrl, `create database ${ROLE} owner ${ROLE}`)
