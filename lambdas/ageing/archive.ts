@@ -6,18 +6,10 @@ import { CodedError, type Count, type Measure, type Tenant } from '../protocol.t
 import type { Log } from '../replies/log.ts'
 import type { ReadSecret } from '../services/secrets.ts'
 import { type ArchiveDefaults, readArchivable, segmentsOf } from './archivable.ts'
-import {
-  compressed,
-  GivenUp,
-  manifestKeyOf,
-  type ObjectServices,
-  readBack,
-  unlessGivenUp,
-  type Written,
-  type WrittenObject,
-  writeObject,
-} from './archive-object.ts'
+import { compressed, readBack, type Written, type WrittenObject, writeObject } from './archive-object.ts'
+import { GivenUp, type ObjectServices, unlessGivenUp } from './begun-object.ts'
 import { inOrder } from './in-order.ts'
+import { removeDead, removeGivenUp } from './remove-objects.ts'
 import { retain } from './retention.ts'
 
 export interface ArchiveServices extends ObjectServices {
@@ -128,27 +120,6 @@ const NOTHING: Archived = {
   dueInSeconds: Number.POSITIVE_INFINITY,
 }
 
-const DEAD_OBJECTS_IN_CALL = 100
-
-/** Removes objects that nothing has come of: from the bucket first, since what Postgres forgets nobody finds again. */
-export async function removeDead({ database, bucket }: ObjectServices, tenant: Tenant): Promise<void> {
-  const dead = await database.callFor<{ key: string; upload_id: string | null }>(
-    tenant,
-    'drop_dead_objects',
-    [{ integer: DEAD_OBJECTS_IN_CALL }],
-  )
-  for (const { key, upload_id } of dead) {
-    if (upload_id !== null) await bucket.abortUpload(key, upload_id)
-    await remove({ database, bucket }, tenant, key)
-  }
-}
-
-async function remove({ database, bucket }: ObjectServices, tenant: Tenant, key: string): Promise<void> {
-  await bucket.deleteVersions(key)
-  await bucket.deleteVersions(manifestKeyOf(key))
-  await database.callFor(tenant, 'forget_archive_object', [{ text: key }])
-}
-
 interface Run extends ArchiveOptions {
   /** Added to as it goes. */
   total: Archived
@@ -167,7 +138,7 @@ async function archiveTenant(services: ArchiveServices, tenant: Tenant, run: Run
   const onGivenUp = async (error: unknown): Promise<null> => {
     if (!(error instanceof GivenUp)) throw error
     log.warn('archive object was given up', { ...tenant, key: error.key })
-    await remove(services, tenant, error.key)
+    await removeGivenUp(services, tenant, error.key)
     total.dueInSeconds = 0
     return null
   }

@@ -3,16 +3,10 @@
  * bounded batches and does nothing where nothing is due, so that a run that is killed is followed by one that begins anew.
  * Daily totals are kept: usage was counted when it was used. docs/rights.md has the times.
  */
+import { NIL } from 'uuid'
 import { removeTexts } from '../messages/large-text.ts'
 import type { Count, Tenant } from '../protocol.ts'
-import {
-  eraseArchived,
-  largeIn,
-  nextObject,
-  removeDropped,
-  type SegmentRow,
-  segmentsOf,
-} from '../rights/erase-archived.ts'
+import { eraseArchived, nextObject } from '../rights/erase-archived.ts'
 import { type Clearing, clearSessions } from '../rights/erase-sessions.ts'
 import { continueIfTime, OutOfTime } from '../rights/out-of-time.ts'
 import type { Bucket } from '../services/bucket.ts'
@@ -20,7 +14,9 @@ import type { Database } from '../services/database.ts'
 import type { ArchivedSegment } from '../services/hot-store.ts'
 import type { ReadSecret } from '../services/secrets.ts'
 import { findingMoved, isBroken, readCopies } from './copies.ts'
+import { largeIn, type ObjectSegment, segmentsIn } from './object-segments.ts'
 import { pseudonymOf } from './pseudonym.ts'
+import { removeDropped } from './remove-objects.ts'
 import { thawCopies } from './thaw.ts'
 
 export interface RetentionServices {
@@ -45,7 +41,6 @@ const ROWS = 500
 const AT_ONCE = 10
 /** Each with up to 250 ids: a response of the Data API holds 1 MiB. */
 const SEGMENTS = 50
-const NIL = '00000000-0000-0000-0000-000000000000'
 /** Not an erasure's: as sql/operations/retention.sql marks sessions. */
 const JOB = NIL
 /** What is kept in the hot store ends by itself, long before any of these times. */
@@ -109,7 +104,7 @@ const removeObjects: Step = async (services, { tenant, run }, counts) => {
     const [row] = await database.callFor<{ overdue_object: string | null }>(tenant, 'overdue_object', [])
     const key = row?.overdue_object
     if (!key) return
-    for (const segment of await segmentsOf(database, tenant, key)) {
+    for (const segment of await segmentsIn(database, tenant, key)) {
       continueIfTime(run)
       await removeLastTexts(services, tenant, key, segment)
     }
@@ -138,7 +133,7 @@ async function bringBackNewer(
   key: string,
 ): Promise<void> {
   let damage: unknown
-  for (let after = NIL; ; ) {
+  for (let after: string = NIL; ; ) {
     continueIfTime(run)
     const rows = await database.callFor<{ body: string }>(tenant, 'newer_copies', [
       { text: key },
@@ -171,7 +166,7 @@ async function removeLastTexts(
   services: RetentionServices,
   tenant: Tenant,
   key: string,
-  segment: SegmentRow,
+  segment: ObjectSegment,
 ): Promise<void> {
   const large = await largeIn(services, tenant, key, segment)
   if (large.length === 0) return
