@@ -2,6 +2,7 @@
  * What an export is made of. A feature that keeps something of a user adds its collector to the list at the end, and
  * nothing else.
  */
+import { NIL } from 'uuid'
 import { listMessages, type MessageServices } from '../messages/messages.ts'
 import type { ExportLineKind, Message, Tenant } from '../protocol.ts'
 import type { HotStore } from '../services/hot-store.ts'
@@ -38,7 +39,6 @@ type Collector = (services: CollectServices, subject: Subject, after: unknown) =
 const ROWS = 100
 /** One call of the Data API; it ends earlier by size. */
 const MESSAGES = 1_000
-const FIRST = '00000000-0000-0000-0000-000000000000'
 
 /** `session`: the one that was ended with. `within`: the one after it, of which the messages up to here were read. */
 interface Conversation {
@@ -48,7 +48,7 @@ interface Conversation {
 
 /** Sessions by their ids, each followed by its messages, wherever those lie. */
 const conversations: Collector = async (services, subject, after) => {
-  const { session, within } = (after ?? { session: FIRST }) as Conversation
+  const { session, within } = (after ?? { session: NIL }) as Conversation
   let row = await nextSession(services, subject, session)
   // One that was saved since may stand before the one that is being exported, which would begin anew after it.
   while (within && row && row.id < within.session) row = await nextSession(services, subject, row.id)
