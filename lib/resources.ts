@@ -31,7 +31,10 @@ export type EventSourceResource = {
 
 export type ScheduleResource = { function: string; everySeconds: number }
 
-/** By path alone, as a distribution's behaviours are. First match wins. `*` stands for one path segment, or for any rest at the end of the pattern. */
+/**
+ * By path alone, as a distribution's behaviours are. First match wins. `*` stands for one path segment, or for any rest at the
+ * end of the pattern.
+ */
 export type Route = { path: string; function: string }
 
 export type Resources = {

@@ -64,7 +64,10 @@ const MAX_BUDGET_TOKENS = 1_000_000_000_000
 const LOG_RETENTION_DAYS = [1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 3653]
 
 const schema = v.strictObject({
-  /** Where this environment belongs, so that it cannot be deployed elsewhere by mistake. Absent: wherever the CLI's credentials point. */
+  /**
+   * Where this environment belongs, so that it cannot be deployed elsewhere by mistake. Absent: wherever the CLI's credentials
+   * point.
+   */
   account: v.optional(v.pipe(v.string(), v.regex(/^\d{12}$/, 'must be 12 digits'))),
   region: v.optional(text),
 

@@ -238,7 +238,10 @@ const closed = ({ span: { session_id, last_active_at, due }, lines }: Open, run:
   text: lines.length === 1 ? (lines[0] as Buffer) : Buffer.concat(lines),
 })
 
-/** Undefined: it stays. Each row's JSON goes in as Postgres wrote it: parsed and written again, its larger numbers would be others. */
+/**
+ * Undefined: it stays. Each row's JSON goes in as Postgres wrote it: parsed and written again, its larger numbers would be
+ * others.
+ */
 async function linesOf(
   { bucket, onUnfit }: SegmentServices,
   { kind, body }: Row,

@@ -124,8 +124,8 @@ const removeObjects: Step = async (services, { tenant, run }, counts) => {
 
 /**
  * What came back from an object and has left again lies in a younger one, and is as old as the rest: it becomes a row, which
- * drop_overdue_object marks as deleted long ago, so that its copies are purged like those of any other. What cannot be read is thrown
- * when all others are rows.
+ * drop_overdue_object marks as deleted long ago, so that its copies are purged like those of any other. What cannot be read is
+ * thrown when all others are rows.
  */
 async function bringBackNewer(
   { database, bucket }: RetentionServices,

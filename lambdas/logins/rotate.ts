@@ -28,7 +28,10 @@ const steps: Record<Step, (services: RotateServices, version: string) => Promise
   finishSecret,
 }
 
-/** Does one step for one version of the secret. Refuses a step that there is not, a version that is not the pending one, and a secret that does not rotate. */
+/**
+ * Does one step for one version of the secret. Refuses a step that there is not, a version that is not the pending one, and a
+ * secret that does not rotate.
+ */
 export async function rotate(services: RotateServices, step: string, version: string): Promise<void> {
   if (!Object.hasOwn(steps, step)) throw new Error(`Rotation has no step ${step}.`)
   const { rotates, stages } = await services.secret.describe()

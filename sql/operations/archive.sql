@@ -191,8 +191,9 @@ end $$;
 
 -- What spans hold, [{session_id, due, from_sequence, from_id, to_sequence, to_id}, …]. Ends after p_bytes; it may have 90,000 more.
 -- Rows by kind, with the number of their span, from 1:
---   lines    messages, each as JSON and a line feed, what was deleted without its text, with how many they are, the positions of the first and the last, between
---            which nothing else is to leave, and a hash of their ids and of the versions of their rows (updated_at), or
+--   lines    messages, each as JSON and a line feed, what was deleted without its text, with how many they are, the positions
+--            of the first and the last, between which nothing else is to leave, and a hash of their ids and of the versions of
+--            their rows (updated_at), or
 --   large    one without its content, which is the object that content_key names, or
 --   unfit    {message_id, why}: it stays, since it is not what the archive can hold;
 --   place    here it has ended: what is after it, in this span and in those that follow, is still to be read.

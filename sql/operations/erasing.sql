@@ -473,8 +473,9 @@ language sql immutable as $$
 $$;
 
 -- What is left of an object stands in another one, {key, bytes, sha256, purged} (null: nothing is left): the segments that
--- stayed follow each other there as they did. p_kept and p_gone: which they were when it was written. purged, absent where there
--- are none: those that have lines without text now, [{id, session_id, byte_length, text_bytes, sha256, message_ids (of these lines)}, …].
+-- stayed follow each other there as they did. p_kept and p_gone: which they were when it was written. purged, absent where
+-- there are none: those that have lines without text now, [{id, session_id, byte_length, text_bytes, sha256, message_ids (of
+-- these lines)}, …].
 -- False: the object was given up, or what is in it has changed meanwhile, and nothing was switched.
 create or replace function turnkeep.switch_object(p_company_id text, p_platform text, p_job_id uuid, p_key text, p_new jsonb, p_kept jsonb, p_gone jsonb)
 returns boolean

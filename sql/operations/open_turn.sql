@@ -103,7 +103,8 @@ end $$;
 --   claims the idempotency key, finds or makes the session, takes the thread, places the question, and holds what the
 --   turn may use against the token budgets.
 -- Rows come back by kind:
---   turn     {session_id, created, known (it was there, and not expired), epoch, question, answer_sequence_number, opened_at}, followed by
+--   turn     {session_id, created, known (it was there, and not expired), epoch, question, answer_sequence_number,
+--            opened_at}, followed by
 --   settings what the tenant has set, where it has set something, and
 --   history  the messages before the question, newest first, as many as the tenant wants;
 --   claimed  {body_matches, session_id, user_message_id, message_id}: the key names a turn already;
@@ -113,10 +114,11 @@ end $$;
 --   refused  {code, field?, message_id?}: nothing was changed.
 -- p_request: session_id (of the session or for a new one), session_exists (the client named it), owner (the user a
 --   new session belongs to), owned_by (null, or the only user whose session will do), asker ({user_id, role}, who is
---   recorded where the session is another user's), caller (whose keys these are), key and body_hash (or null), thread_id, channel, title, message_id, question (a message record without
---   position), parent_message_id (absent: the newest answer), lease_seconds, history_count, history_bytes, spending (as
---   turnkeep.reserve_tokens takes it; absent: no budget is asked), without_archived (of what is before the question only
---   what is here; a parent that the client names has to be here all the same).
+--   recorded where the session is another user's), caller (whose keys these are), key and body_hash (or null), thread_id,
+--   channel, title, message_id, question (a message record without position), parent_message_id (absent: the newest answer),
+--   lease_seconds, history_count, history_bytes, spending (as turnkeep.reserve_tokens takes it; absent: no budget is asked),
+--   without_archived (of what is before the question only what is here; a parent that the client names has to be here all
+--   the same).
 create or replace function turnkeep.open_turn(p_company_id text, p_platform text, p_request jsonb)
 returns table (kind text, body jsonb)
 language plpgsql as $$

@@ -70,9 +70,9 @@ begin
 end $$;
 
 -- Removes the rows of these, whose texts are gone: a JSON array of ids as overdue_messages returned them. What has changed
--- since stays. A session keeps its count of those that were not deleted by anybody, and loses the title that was made of one. Of what was deleted and is followed by
--- others its place stays, without whatever anybody has written, and without deleted_at: what follows it leads over it to what was
--- before. It goes, or leaves for the archive, as those others do.
+-- since stays. A session keeps its count of those that were not deleted by anybody, and loses the title that was made of one.
+-- Of what was deleted and is followed by others its place stays, without whatever anybody has written, and without deleted_at:
+-- what follows it leads over it to what was before. It goes, or leaves for the archive, as those others do.
 create or replace function turnkeep.remove_overdue_messages(p_company_id text, p_platform text, p_ids jsonb) returns integer
 language plpgsql as $$
 declare

@@ -116,8 +116,8 @@ begin
         select distinct on (r.id) r from unnest(v_best) r
         order by r.id, turnkeep.version_rank(r.status, r.content, r.content_key) desc);
     end if;
-    -- What has left for the archive stays there: a record that comes once more would bring back an old version. One that may be better
-    -- finds its message here: whoever saves brings it back first (lambdas/replies/deliver.ts).
+    -- What has left for the archive stays there: a record that comes once more would bring back an old version. One that may be
+    -- better finds its message here: whoever saves brings it back first (lambdas/replies/deliver.ts).
     if v_tenant.old is not null then
       v_best := array(
         select r from unnest(v_best) r
