@@ -15,7 +15,7 @@ export const MAX_LABEL_CHARACTERS = 200
 /** Postgres text cannot hold NUL, and UTF-8 cannot hold half of a surrogate pair. */
 export const isStorableText = (text: string): boolean => !text.includes('\0') && text.isWellFormed()
 
-/** What stands in place of a user's id after a year, as sql/operations/retention.sql knows it. Nobody has such an id. */
+/** What stands in place of a user's id after a year, as sql/operations/pseudonyms.sql knows it. Nobody has such an id. */
 export const isPseudonym = (userId: string): boolean => /^anon_[0-9a-f]{32}$/.test(userId)
 
 const UNSTORABLE = 'must not contain NUL or a lone surrogate'

@@ -24,7 +24,7 @@ export interface Run {
   versions: string
 }
 
-/** Of one session, 250 messages at most, as list_archivable (sql/operations/archive.sql) returns it. */
+/** Of one session, 250 messages at most, as list_archivable (sql/operations/archivable.sql) returns it. */
 interface Span {
   session_id: string
   user_id: string

@@ -111,22 +111,3 @@ begin
   where s.company_id = p_company_id and s.platform = p_platform and s.id = p_id;
   return true;
 end $$;
-
--- Sessions that stand under what stood for a user's id after a year (retention.sql) are the user's again, the newest p_limit
--- of them. Returns how many.
-create or replace function turnkeep.reclaim_sessions(p_company_id text, p_platform text, p_user_id text, p_pseudonym text, p_limit integer)
-returns integer
-language plpgsql as $$
-declare
-  v_count integer;
-begin
-  perform turnkeep.set_tenant(p_company_id, p_platform);
-  update public.chat_sessions s set user_id = p_user_id
-  where s.company_id = p_company_id and s.platform = p_platform and s.id = any (array(
-    select c.id from public.chat_sessions c
-    where c.company_id = p_company_id and c.platform = p_platform and c.user_id = p_pseudonym and c.deleted_at is null
-    order by c.last_active_at desc, c.id desc limit p_limit for update
-  ));
-  get diagnostics v_count = row_count;
-  return v_count;
-end $$;
