@@ -11,6 +11,7 @@ import {
 } from '../protocol.ts'
 import type { Bucket } from '../services/bucket.ts'
 import type { Archived, StoredMessage } from '../services/hot-store.ts'
+import { toBusinessFields } from '../sessions/business-fields.ts'
 import { actorBody } from '../tenants/audit.ts'
 import { messagesInSequence } from './in-sequence.ts'
 
@@ -39,12 +40,7 @@ const toMessage = (row: StoredMessage, content: string): Message => ({
   metadata: row.metadata,
   createdAt: new Date(row.created_at).toISOString(),
   feedbackComment: row.feedback_comment ?? null,
-  inquiryCategory: row.inquiry_category,
-  satisfactionScore: row.satisfaction_score,
-  resolutionStatus: row.resolution_status,
-  priority: row.priority,
-  followUpNeeded: row.follow_up_needed,
-  businessImpact: row.business_impact,
+  ...toBusinessFields(row),
 })
 
 /**

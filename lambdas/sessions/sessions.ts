@@ -12,9 +12,10 @@ import {
 } from '../protocol.ts'
 import type { Database } from '../services/database.ts'
 import { actorBody } from '../tenants/audit.ts'
+import { type BusinessColumns, toBusinessFields } from './business-fields.ts'
 import { pseudonymOfCaller, type ReturningServices } from './returning.ts'
 
-export interface SessionRow {
+export interface SessionRow extends BusinessColumns {
   id: string
   user_id: string
   channel: string | null
@@ -25,12 +26,6 @@ export interface SessionRow {
   ended_at: string | null
   metadata: string
   message_count: number
-  inquiry_category: string | null
-  satisfaction_score: number | null
-  resolution_status: string | null
-  priority: string | null
-  follow_up_needed: boolean | null
-  business_impact: string | null
 }
 
 /** The Data API returns times in UTC and does not say so. */
@@ -48,12 +43,7 @@ export const toSession = (row: SessionRow): Session => ({
   endedAt: row.ended_at === null ? null : time(row.ended_at),
   messageCount: row.message_count,
   metadata: JSON.parse(row.metadata),
-  inquiryCategory: row.inquiry_category,
-  satisfactionScore: row.satisfaction_score,
-  resolutionStatus: row.resolution_status,
-  priority: row.priority,
-  followUpNeeded: row.follow_up_needed,
-  businessImpact: row.business_impact,
+  ...toBusinessFields(row),
 })
 
 const noSession = (): CodedError => new CodedError('not_found', 'There is no such session.')
