@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import { gunzipSync } from 'node:zlib'
 import { CodedError } from '../protocol.ts'
 import type { Bucket } from '../services/bucket.ts'
-import type { StoredMessage } from '../services/hot-store.ts'
+import type { ArchivedSegment, StoredMessage } from '../services/hot-store.ts'
 
 /** Of the lines. Raised when a reader has to know of a change. */
 export const SCHEMA_VERSION = 1
@@ -41,15 +41,10 @@ const ABSENT = {
 export const messageOf = (line: string): ArchivedMessage => ({ ...ABSENT, ...JSON.parse(line) })
 
 /** Where a segment lies and what it must be, as archive_segments has it. */
-export interface SegmentPlace {
-  object_key: string
-  byte_offset: number
-  byte_length: number
-  text_bytes: number
-  messages: number
-  /** Of the lines, in hexadecimal. */
-  sha256: string
-}
+export type SegmentPlace = Pick<
+  ArchivedSegment,
+  'object_key' | 'byte_offset' | 'byte_length' | 'text_bytes' | 'messages' | 'sha256'
+>
 
 /** The copy is not what was written. Nothing of its content is in here. */
 export class BrokenSegment extends Error {

@@ -37,6 +37,7 @@ declare
   v_before timestamptz;
   v_rows integer;
   v_all integer := 0;
+  v_used public.usage_daily[];
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
   select t.named_before into v_before from turnkeep.retention_times(p_company_id, p_platform) t;
@@ -59,20 +60,12 @@ begin
         and o.user_id in (select n.user_id from jsonb_to_recordset(p_users) as n (user_id text))
       limit p_limit
     ))
-    returning d.*
+    returning d as used
   )
-  insert into public.usage_daily as daily (company_id, platform, user_id, day, model, turns, prompt_tokens, completion_tokens,
-    answer_characters, response_ms, responses)
-  select p_company_id, p_platform, u.pseudonym, m.day, m.model, m.turns, m.prompt_tokens, m.completion_tokens,
-    m.answer_characters, m.response_ms, m.responses
-  from moved m join jsonb_to_recordset(p_users) as u (user_id text, pseudonym text) on u.user_id = m.user_id
-  on conflict (company_id, platform, user_id, day, model) do update
-  set turns = daily.turns + excluded.turns, prompt_tokens = daily.prompt_tokens + excluded.prompt_tokens,
-    completion_tokens = daily.completion_tokens + excluded.completion_tokens,
-    answer_characters = daily.answer_characters + excluded.answer_characters,
-    response_ms = daily.response_ms + excluded.response_ms, responses = daily.responses + excluded.responses;
-  get diagnostics v_rows = row_count;
-  v_all := v_all + v_rows;
+  select array_agg(jsonb_populate_record(m.used, jsonb_build_object('user_id', u.pseudonym))) into v_used
+  from moved m join jsonb_to_recordset(p_users) as u (user_id text, pseudonym text) on u.user_id = (m.used).user_id;
+  perform turnkeep.add_usage(p_company_id, p_platform, v_used);
+  v_all := v_all + coalesce(cardinality(v_used), 0);
   -- Who came back may have used a key once more that stands under the hash. There nobody asks for it: either will do.
   with moved as (
     delete from public.idempotency_keys k
