@@ -5,7 +5,7 @@
  */
 import type { Count } from '../protocol.ts'
 import type { HotStore, LapsedTurn } from './hot-store.ts'
-import { refuse } from './postgres-hot-store.ts'
+import { notOpened } from './not-opened.ts'
 import { openTurnsElsewhere } from './turns-elsewhere.ts'
 import { openTwins } from './twin-turns.ts'
 import { Unreachable } from './valkey.ts'
@@ -27,7 +27,7 @@ function inTheWay(
   const turn = left.filter(isInTheWay).sort((a, b) => b.leaseLeftMs - a.leaseLeftMs)[0]
   if (turn === undefined) return undefined
   if (turn.leaseLeftMs <= 0) return { outcome: 'lapsed', messageId: turn.messageId }
-  if (isRefused(turn)) throw refuse({ code: 'reply_in_progress', message_id: turn.messageId })
+  if (isRefused(turn)) throw notOpened({ code: 'reply_in_progress', message_id: turn.messageId })
   return undefined
 }
 

@@ -1,16 +1,5 @@
 /** The hot store of phase 1: Postgres, one Data API call an operation. */
-import {
-  type Actor,
-  type Admission,
-  CodedError,
-  type ErrorCode,
-  invalidField,
-  type MessageRecord,
-  type OwnSettings,
-  type QuotaDetails,
-  type ReplyEvent,
-  type Tenant,
-} from '../protocol.ts'
+import type { Actor, Admission, MessageRecord, OwnSettings, ReplyEvent, Tenant } from '../protocol.ts'
 import type { Database } from './database.ts'
 import {
   type Archived,
@@ -23,6 +12,7 @@ import {
   type StoredMessage,
   type TurnRequest,
 } from './hot-store.ts'
+import { notOpened } from './not-opened.ts'
 import { type AdmitBody, checkRows, limitStates } from './postgres-limiter.ts'
 
 /** Of a history, or of events, in one response: the Data API's holds 1 MiB, and settings are in it, too. */
@@ -32,35 +22,6 @@ const BATCH_BYTES = 32_768
 const PACE_MS = 150
 
 type Row = { kind: string; body: string }
-
-const refusals: Partial<Record<ErrorCode, string>> = {
-  not_found: 'There is no such session.',
-  ended: 'This session has ended.',
-  reply_in_progress: 'An answer is being written in this thread.',
-}
-
-const whose = { user: 'a user', tenant: 'all users of a tenant together' }
-
-/** Why a turn is not opened, for the client. */
-export function refuse(
-  body: { code: ErrorCode; field?: string; message_id?: string; what?: string } & Partial<QuotaDetails>,
-): CodedError {
-  if (body.code === 'quota_exceeded') {
-    const { budget, period, limit, used, resetsAt } = body as QuotaDetails
-    return new CodedError(
-      body.code,
-      `At most ${limit} tokens a ${period} are allowed for ${whose[budget]}, and this would be more.`,
-      {
-        details: { budget, period, limit, used, resetsAt: new Date(resetsAt).toISOString() },
-      },
-    )
-  }
-  if (body.field) return invalidField(body.field, 'must name a finished answer in this thread')
-  const message = body.what ? `There is no such ${body.what}.` : refusals[body.code]
-  return new CodedError(body.code, message ?? 'The turn was refused.', {
-    ...(body.message_id ? { details: { messageId: body.message_id } } : {}),
-  })
-}
 
 const parseRows = <Body>(rows: Row[], kind: string): Body[] =>
   rows.filter((row) => row.kind === kind).map((row) => JSON.parse(row.body))
@@ -73,8 +34,8 @@ function toArchived(rows: Row[]): Archived | undefined {
 
 /** What both ways of opening a turn answer with. */
 function toOpened(rows: Row[]): OpenedTurn | LapsedTurn | Archived {
-  const [refused] = parseRows<Parameters<typeof refuse>[0]>(rows, 'refused')
-  if (refused) throw refuse(refused)
+  const [refused] = parseRows<Parameters<typeof notOpened>[0]>(rows, 'refused')
+  if (refused) throw notOpened(refused)
   const [lapsed] = parseRows<{ message_id: string }>(rows, 'lapsed')
   if (lapsed) return { outcome: 'lapsed', messageId: lapsed.message_id }
   const archived = toArchived(rows)
@@ -141,7 +102,7 @@ const turnBody = (request: TurnRequest) => ({
 })
 
 /** Cuts batches so that each fits into a row; the same events are always cut in the same places. */
-export function fitRows(batches: readonly EventBatch[]): EventBatch[] {
+function fitRows(batches: readonly EventBatch[]): EventBatch[] {
   return batches.flatMap((batch) => {
     const { first, events } = batch
     // Nearly always: no need to write a thousand tokens one by one to know how long each is.

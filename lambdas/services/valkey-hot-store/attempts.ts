@@ -1,7 +1,7 @@
 /** Runs a script that opens a turn until it has all that it needs. */
 import { CodedError, type ErrorCode, type MessageRecord, type OnSave } from '../../protocol.ts'
 import type { Archived, LapsedTurn, OpenedTurn } from '../hot-store.ts'
-import { refuse } from '../postgres-hot-store.ts'
+import { notOpened } from '../not-opened.ts'
 import type { LoadedSession, SessionWanted } from '../postgres-session-source.ts'
 import { type Call, Unreachable } from '../valkey.ts'
 import { kept, load } from './loading.ts'
@@ -41,7 +41,7 @@ function fitHistory(sessionId: string, entries: readonly Buffer[], count: number
 }
 
 const refusal = ({ what }: Opening, code: ErrorCode, messageId: string | undefined): CodedError =>
-  refuse({
+  notOpened({
     code,
     ...(messageId && { message_id: messageId }),
     ...(code === 'invalid_request' && { field: 'parentMessageId' }),

@@ -12,7 +12,7 @@ import {
 } from '../../protocol.ts'
 import { boundedMap } from '../bounded-map.ts'
 import { RESERVED_ANSWER_TOKENS, type Spending } from '../hot-store.ts'
-import { refuse } from '../postgres-hot-store.ts'
+import { notOpened } from '../not-opened.ts'
 import type { TokensUsed } from '../postgres-session-source.ts'
 import type { Keys } from '../valkey.ts'
 import { inTime } from './in-time.ts'
@@ -170,7 +170,7 @@ export function openBudgeting(
       ;[outcome, ...rest] = await attempt(used)
     }
     if (outcome === 'refused')
-      throw refuse({ code: 'quota_exceeded', ...refusalOf(inForce, rest.map(Number), asked, day) })
+      throw notOpened({ code: 'quota_exceeded', ...refusalOf(inForce, rest.map(Number), asked, day) })
     return Number(rest[0])
   }
 

@@ -8,7 +8,7 @@ import type {
   RegenerateRequest,
   TurnRequest,
 } from '../hot-store.ts'
-import { refuse } from '../postgres-hot-store.ts'
+import { notOpened } from '../not-opened.ts'
 import { Unreachable } from '../valkey.ts'
 import { type OpenedFromHere, open } from './attempts.ts'
 import type { Spender } from './budgets.ts'
@@ -198,7 +198,7 @@ export async function reopenTurn(
 ): Promise<OpenedTurn | LapsedTurn | Archived> {
   const what = 'message'
   const place = await means.places.findAnywhere(tenant, target)
-  if (place === undefined) throw refuse({ code: 'not_found', what })
+  if (place === undefined) throw notOpened({ code: 'not_found', what })
   if ('outcome' in place) return place
   const keys = keysOf(tenant, place)
   const onSave: OnSave = { count: true, ...auditOf(asker, 'answer.regenerated') }
