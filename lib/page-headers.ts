@@ -1,5 +1,5 @@
 /** What the page is served with, by the distribution and by the front door on one machine. */
-import type { OidcSignIn } from '../lambdas/protocol.ts'
+import type { OidcSignIn } from '../lambdas/protocol/page-settings.ts'
 
 /** Where the page sends requests besides its own origin: discovery, tokens and revocation. */
 const issuerOrigins = ({ issuer, origins = [] }: OidcSignIn): string[] => [

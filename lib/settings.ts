@@ -57,7 +57,7 @@ const issuer = v.strictObject({
   ),
 })
 
-/** As lambdas/protocol.ts has it. */
+/** As lambdas/protocol/tenants.ts has it. */
 const MAX_BUDGET_TOKENS = 1_000_000_000_000
 
 /** CloudWatch takes only these. */

@@ -1,13 +1,9 @@
 /** The routes of the wire contract that the page uses. Whatever is not success is thrown as ApiError. */
-import type {
-  ChatRequest,
-  Message,
-  MessagePage,
-  NumberedEvent,
-  Page,
-  Session,
-  UserAnswer,
-} from '../lambdas/protocol.ts'
+import type { ChatRequest, NumberedEvent } from '../lambdas/protocol/chat.ts'
+import type { Page } from '../lambdas/protocol/lists.ts'
+import type { Message, MessagePage } from '../lambdas/protocol/messages.ts'
+import type { UserAnswer } from '../lambdas/protocol/rights.ts'
+import type { Session } from '../lambdas/protocol/sessions.ts'
 import { ApiError, errorFrom, plainFailure } from './failure.ts'
 import type { Identity } from './identity.ts'
 import { watchConnection } from './network.ts'

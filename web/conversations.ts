@@ -1,5 +1,6 @@
 /** The list of conversations, newest activity first, and the ones that have been opened. */
-import type { Locale, Session } from '../lambdas/protocol.ts'
+import type { Locale } from '../lambdas/protocol/chat.ts'
+import type { Session } from '../lambdas/protocol/sessions.ts'
 import type { Api } from './api.ts'
 import { type Conversation, openConversation } from './conversation/conversation.ts'
 import { type Failure, failureOf } from './failure.ts'

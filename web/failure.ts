@@ -1,5 +1,6 @@
 /** What went wrong, in a form that can be shown, stored and decided on. */
-import type { ErrorCode, FieldProblem, ReplyErrorCode } from '../lambdas/protocol.ts'
+import type { ReplyErrorCode } from '../lambdas/protocol/chat.ts'
+import type { ErrorCode, FieldProblem } from '../lambdas/protocol/errors.ts'
 
 /** `unreachable`: no answer came at all. `unanswered`: the question is there and its answer never came. */
 export type FailureCode = ReplyErrorCode | 'unreachable' | 'unanswered'

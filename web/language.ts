@@ -1,5 +1,5 @@
 /** Every word the page says, in each language it speaks. */
-import type { Locale, ReplyErrorCode } from '../lambdas/protocol.ts'
+import type { Locale, ReplyErrorCode } from '../lambdas/protocol/chat.ts'
 import type { FailureCode } from './failure.ts'
 import type { SignInProblem } from './sign-in/problem.ts'
 

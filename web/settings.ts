@@ -1,5 +1,5 @@
 /** What the deployment tells the page, which is the same build everywhere. */
-import type { OidcSignIn, PageSettings } from '../lambdas/protocol.ts'
+import type { OidcSignIn, PageSettings } from '../lambdas/protocol/page-settings.ts'
 import { SignInError } from './sign-in/problem.ts'
 
 const LIMIT_MS = 15_000

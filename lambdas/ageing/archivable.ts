@@ -1,7 +1,7 @@
 /** What is to leave, as Postgres gives it out, and the segments that are made of it. */
 import { isDeepStrictEqual } from 'node:util'
 import { v7 as uuidv7 } from 'uuid'
-import type { Tenant } from '../protocol.ts'
+import type { Tenant } from '../protocol/callers.ts'
 import type { Bucket } from '../services/bucket.ts'
 import type { Database } from '../services/database.ts'
 import { inOrder } from './in-order.ts'

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto'
 import { constants, gzipSync } from 'node:zlib'
 import { v7 as uuidv7 } from 'uuid'
-import type { Tenant } from '../protocol.ts'
+import type { Tenant } from '../protocol/callers.ts'
 import type { Bucket } from '../services/bucket.ts'
 import type { Database } from '../services/database.ts'
 import { tenantPath } from '../tenants/tenant-path.ts'

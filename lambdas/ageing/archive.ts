@@ -2,7 +2,9 @@
  * The archiver: what is old leaves Postgres for the bucket, tenant after tenant. A row is deleted only after its copy was
  * read back; a run may be killed anywhere, and two at once do no harm. docs/archive-format.md, docs/architecture.md.
  */
-import { CodedError, type Count, type Measure, type Tenant } from '../protocol.ts'
+import type { Tenant } from '../protocol/callers.ts'
+import { CodedError } from '../protocol/errors.ts'
+import type { Count, Measure } from '../protocol/metrics.ts'
 import type { Log } from '../replies/log.ts'
 import type { ReadSecret } from '../services/secrets.ts'
 import { type ArchiveDefaults, readArchivable, segmentsOf } from './archivable.ts'

@@ -1,5 +1,5 @@
 /** An object of the archive from its begin until it is complete: who erases may give it up meanwhile. docs/archive-format.md. */
-import type { Tenant } from '../protocol.ts'
+import type { Tenant } from '../protocol/callers.ts'
 import type { Bucket, Upload } from '../services/bucket.ts'
 import type { Database } from '../services/database.ts'
 

@@ -1,5 +1,7 @@
 /** Archived messages as those find them who need them. docs/archive-format.md. */
-import { CodedError, type Count, type Tenant } from '../protocol.ts'
+import type { Tenant } from '../protocol/callers.ts'
+import { CodedError } from '../protocol/errors.ts'
+import type { Count } from '../protocol/metrics.ts'
 import type { Bucket } from '../services/bucket.ts'
 import type { Database } from '../services/database.ts'
 import type { ArchivedSegment } from '../services/hot-store.ts'

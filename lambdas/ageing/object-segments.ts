@@ -1,5 +1,5 @@
 /** The segments of an object of the archive, as those know them who write it again or remove it. docs/archive-format.md. */
-import type { Tenant } from '../protocol.ts'
+import type { Tenant } from '../protocol/callers.ts'
 import type { Database } from '../services/database.ts'
 import type { ObjectServices } from './begun-object.ts'
 import { isBroken } from './copies.ts'

@@ -1,6 +1,6 @@
 /** What stands for a user where the user's id must not: in the archive, and in Postgres after a year. */
 import { createHmac } from 'node:crypto'
-import { isPseudonym, type Tenant } from '../protocol.ts'
+import { isPseudonym, type Tenant } from '../protocol/callers.ts'
 
 const HEX_DIGITS = 32
 

@@ -2,7 +2,7 @@
  * Objects of the archive that nobody needs any more go: from the bucket first, since what Postgres forgets nobody finds again.
  * docs/archive-format.md.
  */
-import type { Tenant } from '../protocol.ts'
+import type { Tenant } from '../protocol/callers.ts'
 import type { Bucket } from '../services/bucket.ts'
 import { manifestKeyOf } from './archive-object.ts'
 import type { ObjectServices } from './begun-object.ts'

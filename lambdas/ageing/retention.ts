@@ -5,7 +5,8 @@
  */
 import { NIL } from 'uuid'
 import { removeTexts } from '../messages/large-text.ts'
-import type { Count, Tenant } from '../protocol.ts'
+import type { Tenant } from '../protocol/callers.ts'
+import type { Count } from '../protocol/metrics.ts'
 import { eraseArchived, nextObject } from '../rights/erase-archived.ts'
 import { type Clearing, clearSessions } from '../rights/erase-sessions.ts'
 import { continueIfTime, OutOfTime } from '../rights/out-of-time.ts'

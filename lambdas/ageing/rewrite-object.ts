@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto'
 import { NIL, v7 as uuidv7 } from 'uuid'
-import type { Tenant } from '../protocol.ts'
+import type { Tenant } from '../protocol/callers.ts'
 import type { Clearing } from '../rights/erase-sessions.ts'
 import { continueIfTime } from '../rights/out-of-time.ts'
 import type { Bucket } from '../services/bucket.ts'

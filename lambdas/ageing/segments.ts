@@ -1,7 +1,7 @@
 /** A segment: messages of one session as one gzip member of an archive object. docs/archive-format.md. */
 import { createHash } from 'node:crypto'
 import { gunzipSync } from 'node:zlib'
-import { CodedError } from '../protocol.ts'
+import { CodedError } from '../protocol/errors.ts'
 import type { Bucket } from '../services/bucket.ts'
 import type { ArchivedSegment, StoredMessage } from '../services/hot-store.ts'
 

@@ -1,5 +1,7 @@
 /** Brings archived messages back into Postgres where a turn, or a change, needs them there. docs/protocol.md. */
-import { CodedError, type Count, type Tenant } from '../protocol.ts'
+import type { Tenant } from '../protocol/callers.ts'
+import { CodedError } from '../protocol/errors.ts'
+import type { Count } from '../protocol/metrics.ts'
 import type { Bucket } from '../services/bucket.ts'
 import type { Database } from '../services/database.ts'
 import type { Archived, ArchivedMessages, ArchivedSegment, ArchivedThread } from '../services/hot-store.ts'

@@ -4,23 +4,14 @@
  */
 import { deleteMessage, leaveFeedback, listMessages } from '../messages/messages.ts'
 import { saveEarly } from '../messages/save.ts'
-import {
-  auditListSchema,
-  type Caller,
-  feedbackSchema,
-  invalidField,
-  messageListSchema,
-  purgeSchema,
-  sessionCreateSchema,
-  sessionListSchema,
-  sessionPatchSchema,
-  type TenantAnswer,
-  tenantPatchSchema,
-  usageQuerySchema,
-  userIdSchema,
-  uuidSchema,
-  versionSchema,
-} from '../protocol.ts'
+import { purgeSchema, userIdSchema, uuidSchema } from '../protocol/addresses.ts'
+import { auditListSchema } from '../protocol/audit.ts'
+import type { Caller } from '../protocol/callers.ts'
+import { invalidField } from '../protocol/errors.ts'
+import { feedbackSchema, messageListSchema } from '../protocol/messages.ts'
+import { sessionCreateSchema, sessionListSchema, sessionPatchSchema } from '../protocol/sessions.ts'
+import { type TenantAnswer, tenantPatchSchema, versionSchema } from '../protocol/tenants.ts'
+import { usageQuerySchema } from '../protocol/usage.ts'
 import { readErasure, readExport, readUser, requestErasure, requestExport } from '../rights/user-jobs.ts'
 import { MAX_BELIEVED_TOKENS, openAuthenticate } from '../runtime/authenticate.ts'
 import {

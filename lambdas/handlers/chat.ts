@@ -1,19 +1,16 @@
 /** Answers: streamed as server-sent events, waited for, resumed, stopped, made again. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { saveEarly } from '../messages/save.ts'
+import { eventIdSchema, resumeSchema, uuidSchema } from '../protocol/addresses.ts'
 import {
   type ChatRequest,
-  CodedError,
   chatRequestSchema,
-  countCharacters,
-  eventIdSchema,
   idempotencyKeySchema,
   type Locale,
-  MAX_MESSAGE_CHARACTERS,
   type NumberedEvent,
-  resumeSchema,
-  uuidSchema,
-} from '../protocol.ts'
+} from '../protocol/chat.ts'
+import { CodedError } from '../protocol/errors.ts'
+import { countCharacters, MAX_MESSAGE_CHARACTERS } from '../protocol/text.ts'
 import { follow, type Reader, readReply } from '../replies/follow.ts'
 import { type ReplyRequest, type ReplyServices, regenerate, reply } from '../replies/reply.ts'
 import { stop } from '../replies/stop.ts'

@@ -1,6 +1,8 @@
 /** Lists that are read newest first, a page at a time. A page goes on at a place in time, so it may grow meanwhile. */
 import * as v from 'valibot'
-import { invalidField, type Page, uuidSchema } from '../protocol.ts'
+import { uuidSchema } from '../protocol/addresses.ts'
+import { invalidField } from '../protocol/errors.ts'
+import type { Page } from '../protocol/lists.ts'
 
 /** An item's time in UTC, to the microsecond, and its id. */
 export interface Place {

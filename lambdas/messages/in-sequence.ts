@@ -1,7 +1,9 @@
 /** Messages of a session in order, wherever they stand by now: in their table, with their turns, in the archive. */
 import { type Copy, newestOf, readCopies, SEGMENTS_IN_CALL, segmentsOf } from '../ageing/copies.ts'
 import { messageOf } from '../ageing/segments.ts'
-import { type Caller, CodedError, type MessageListQuery, type Tenant } from '../protocol.ts'
+import type { Caller, Tenant } from '../protocol/callers.ts'
+import { CodedError } from '../protocol/errors.ts'
+import type { MessageListQuery } from '../protocol/messages.ts'
 import type { Bucket } from '../services/bucket.ts'
 import type { Database } from '../services/database.ts'
 import type { ArchivedSegment, StoredMessage } from '../services/hot-store.ts'

@@ -1,6 +1,8 @@
 /** Texts that are too large for a row of the Data API stand in the bucket, with a pointer in their place. */
 import { createHash } from 'node:crypto'
-import { CodedError, type MessageRecord, type Tenant } from '../protocol.ts'
+import type { Tenant } from '../protocol/callers.ts'
+import { CodedError } from '../protocol/errors.ts'
+import type { MessageRecord } from '../protocol/queue.ts'
 import type { Bucket } from '../services/bucket.ts'
 import { tenantPath } from '../tenants/tenant-path.ts'
 

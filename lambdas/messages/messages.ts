@@ -1,14 +1,9 @@
 /** Messages as clients read and change them, wherever they stand by now. */
 import { findingMoved } from '../ageing/copies.ts'
 import { type ThawServices, thawing } from '../ageing/thaw.ts'
-import {
-  type Caller,
-  CodedError,
-  type Feedback,
-  type Message,
-  type MessageListQuery,
-  type MessagePage,
-} from '../protocol.ts'
+import type { Caller } from '../protocol/callers.ts'
+import { CodedError } from '../protocol/errors.ts'
+import type { Feedback, Message, MessageListQuery, MessagePage } from '../protocol/messages.ts'
 import type { Bucket } from '../services/bucket.ts'
 import type { Archived, StoredMessage } from '../services/hot-store.ts'
 import { toBusinessFields } from '../sessions/business-fields.ts'

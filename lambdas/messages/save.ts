@@ -1,5 +1,5 @@
 /** Saving: from message records to rows, in as few statements as the Data API allows. */
-import type { MessageRecord } from '../protocol.ts'
+import type { MessageRecord } from '../protocol/queue.ts'
 import type { Database, RefusedStatement } from '../services/database.ts'
 
 /**

@@ -1,5 +1,6 @@
 /** What is reported of an answer that has ended. */
-import type { Measure, MessageRecord, Metric } from '../protocol.ts'
+import type { Measure, Metric } from '../protocol/metrics.ts'
+import type { MessageRecord } from '../protocol/queue.ts'
 import type { Log } from './log.ts'
 import type { AnswerMetadata } from './records.ts'
 import type { Terminal } from './terminal.ts'

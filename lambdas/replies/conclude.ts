@@ -1,6 +1,7 @@
 /** How a reply ends, whichever way it does. */
 import { pointerTo, stowText } from '../messages/large-text.ts'
-import type { MessageRecord, NumberedEvent } from '../protocol.ts'
+import type { NumberedEvent } from '../protocol/chat.ts'
+import type { MessageRecord } from '../protocol/queue.ts'
 import type { OpenedTurn, TurnLease } from '../services/hot-store.ts'
 import { answerEnded } from './answer-ended.ts'
 import { makeDurable } from './durable.ts'

@@ -1,6 +1,6 @@
 /** What the model is given: the system prompt, as much recent history as fits, and the question. */
 
-import { estimateTokens } from '../protocol.ts'
+import { estimateTokens } from '../protocol/text.ts'
 import type { ModelMessage } from '../services/chat-model.ts'
 import type { HistoryMessage } from '../services/hot-store.ts'
 

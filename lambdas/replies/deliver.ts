@@ -9,7 +9,7 @@ import {
   type SaveItem,
   saveItems,
 } from '../messages/save.ts'
-import { type MessageRecord, type QueueBody, queueBodySchema } from '../protocol.ts'
+import { type MessageRecord, type QueueBody, queueBodySchema } from '../protocol/queue.ts'
 import type { Database } from '../services/database.ts'
 import type { WatchedTurn } from '../services/hot-store.ts'
 import type { Delivery, DeliveryDesk } from '../services/turn-queue.ts'

@@ -1,7 +1,10 @@
 /**
  * Making records durable: in the queue or, where it refuses, in the spool.
  */
-import { CodedError, type Count, type MessageRecord, type QueueMessage, type Tenant } from '../protocol.ts'
+import type { Tenant } from '../protocol/callers.ts'
+import { CodedError } from '../protocol/errors.ts'
+import type { Count } from '../protocol/metrics.ts'
+import type { MessageRecord, QueueMessage } from '../protocol/queue.ts'
 import type { Bucket } from '../services/bucket.ts'
 import type { TurnQueue } from '../services/turn-queue.ts'
 import type { Log } from './log.ts'

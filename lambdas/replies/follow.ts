@@ -1,6 +1,8 @@
 /** Reading a reply log: from any place in it, while it is being written or afterwards, from any instance. */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { CodedError, type NumberedEvent, type Tenant } from '../protocol.ts'
+import type { Tenant } from '../protocol/callers.ts'
+import type { NumberedEvent } from '../protocol/chat.ts'
+import { CodedError } from '../protocol/errors.ts'
 import type { HotStore, ReplyLogPage } from '../services/hot-store.ts'
 import type { Log } from './log.ts'
 import { type RescueServices, rescue } from './rescue.ts'

@@ -1,19 +1,13 @@
 /** The stages of an answer up to its last token: context, retrieval, model. */
 
 import { readText } from '../messages/large-text.ts'
-import {
-  CodedError,
-  estimateTokens,
-  type FinishReason,
-  type Locale,
-  type Measure,
-  type MessageStatus,
-  type ReplyEvent,
-  type ReplyStage,
-  type Source,
-  type Tenant,
-  type TenantSettings,
-} from '../protocol.ts'
+import type { Tenant } from '../protocol/callers.ts'
+import type { FinishReason, Locale, ReplyEvent, ReplyStage, Source } from '../protocol/chat.ts'
+import { CodedError } from '../protocol/errors.ts'
+import type { MessageStatus } from '../protocol/messages.ts'
+import type { Measure } from '../protocol/metrics.ts'
+import type { TenantSettings } from '../protocol/tenants.ts'
+import { estimateTokens } from '../protocol/text.ts'
 import type { Bucket } from '../services/bucket.ts'
 import type { ChatModel, ModelUsage } from '../services/chat-model.ts'
 import type { HistoryMessage } from '../services/hot-store.ts'

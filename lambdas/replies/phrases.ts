@@ -1,5 +1,5 @@
 /** What a client may show people, in the languages of the product. */
-import type { Locale, ReplyErrorCode, ReplyStage } from '../protocol.ts'
+import type { Locale, ReplyErrorCode, ReplyStage } from '../protocol/chat.ts'
 
 export const stagePhrases: Record<Locale, Record<ReplyStage, string>> = {
   en: {

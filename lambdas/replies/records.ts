@@ -1,15 +1,9 @@
 /** The two records of a turn as they travel to Postgres. */
-import {
-  type ChatRequest,
-  countCharacters,
-  estimateTokens,
-  type FinishReason,
-  type MessageRecord,
-  type MessageStatus,
-  type OnSave,
-  type Source,
-  type Tenant,
-} from '../protocol.ts'
+import type { Tenant } from '../protocol/callers.ts'
+import type { ChatRequest, FinishReason, Source } from '../protocol/chat.ts'
+import type { MessageStatus } from '../protocol/messages.ts'
+import type { MessageRecord, OnSave } from '../protocol/queue.ts'
+import { countCharacters, estimateTokens } from '../protocol/text.ts'
 import type { OpenedTurn, UnplacedQuestion } from '../services/hot-store.ts'
 
 export const questionRecord = (tenant: Tenant, id: string, chat: ChatRequest): UnplacedQuestion => ({

@@ -1,7 +1,8 @@
 /** A request whose idempotency key names a turn that is there already: the same answer once more, from its start. */
 import { thawing } from '../ageing/thaw.ts'
 import { readText } from '../messages/large-text.ts'
-import { CodedError, type NumberedEvent, type ReplyEvent } from '../protocol.ts'
+import type { NumberedEvent, ReplyEvent } from '../protocol/chat.ts'
+import { CodedError } from '../protocol/errors.ts'
 import type { ClaimedTurn } from '../services/hot-store.ts'
 import { follow } from './follow.ts'
 import type { ReplyRequest, ReplyServices } from './reply.ts'

@@ -9,16 +9,11 @@ import { createHash } from 'node:crypto'
 import { v7 as uuidv7 } from 'uuid'
 import { type ThawServices, thawing } from '../ageing/thaw.ts'
 import { dropText, readText, stowText } from '../messages/large-text.ts'
-import {
-  type Admission,
-  type Caller,
-  type ChatRequest,
-  CodedError,
-  estimateTokens,
-  type Locale,
-  type NumberedEvent,
-  type ReplyEvent,
-} from '../protocol.ts'
+import type { Caller } from '../protocol/callers.ts'
+import type { ChatRequest, Locale, NumberedEvent, ReplyEvent } from '../protocol/chat.ts'
+import { CodedError } from '../protocol/errors.ts'
+import type { Admission } from '../protocol/limits.ts'
+import { estimateTokens } from '../protocol/text.ts'
 import type { Archived, LapsedTurn, OpenedTurn, Spending, TurnLease } from '../services/hot-store.ts'
 import { asReturned, type ReturningServices } from '../sessions/returning.ts'
 import { effectiveSettings, type TenantDefaults } from '../tenants/settings.ts'

@@ -1,15 +1,10 @@
 /** Ending the turn of a writer that is gone, once, whoever meets it first. */
 import { readText, stowText } from '../messages/large-text.ts'
-import {
-  estimateTokens,
-  type Locale,
-  type Measure,
-  type MessageRecord,
-  type NumberedEvent,
-  type ReplyEvent,
-  type Source,
-  type Tenant,
-} from '../protocol.ts'
+import type { Tenant } from '../protocol/callers.ts'
+import type { Locale, NumberedEvent, ReplyEvent, Source } from '../protocol/chat.ts'
+import type { Measure } from '../protocol/metrics.ts'
+import type { MessageRecord } from '../protocol/queue.ts'
+import { estimateTokens } from '../protocol/text.ts'
 import type { HotStore, TakenTurn } from '../services/hot-store.ts'
 import { answerEnded } from './answer-ended.ts'
 import { type DurableServices, makeDurable } from './durable.ts'

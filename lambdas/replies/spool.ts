@@ -1,7 +1,7 @@
 /** Where turns wait while the queue refuses them: a prefix of the bucket, which `maintain` empties into the queue again. */
 import { createHash } from 'node:crypto'
 import * as v from 'valibot'
-import { type MessageRecord, type QueueMessage, queueMessageSchema } from '../protocol.ts'
+import { type MessageRecord, type QueueMessage, queueMessageSchema } from '../protocol/queue.ts'
 import type { Bucket } from '../services/bucket.ts'
 
 export const SPOOL_PREFIX = 'spool/'

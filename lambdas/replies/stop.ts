@@ -1,5 +1,5 @@
 /** Stopping an answer from anywhere: a flag that its writer looks at several times a second. */
-import { CodedError } from '../protocol.ts'
+import { CodedError } from '../protocol/errors.ts'
 import type { Reader } from './follow.ts'
 import { type RescueServices, rescue } from './rescue.ts'
 

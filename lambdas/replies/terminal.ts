@@ -1,5 +1,6 @@
 /** The terminal event of a reply: what is said last follows from the answer's record alone, whoever says it. */
-import type { Locale, MessageRecord, ReplyErrorCode, ReplyEvent } from '../protocol.ts'
+import type { Locale, ReplyErrorCode, ReplyEvent } from '../protocol/chat.ts'
+import type { MessageRecord } from '../protocol/queue.ts'
 import { errorPhrases, type Phrased } from './phrases.ts'
 import type { AnswerMetadata } from './records.ts'
 

@@ -1,5 +1,6 @@
 /** The same events for a client that would rather wait for the whole answer. */
-import { type ChatAnswer, CodedError, type NumberedEvent, type ReplyEvent } from '../protocol.ts'
+import type { ChatAnswer, NumberedEvent, ReplyEvent } from '../protocol/chat.ts'
+import { CodedError } from '../protocol/errors.ts'
 
 type Begun = Extract<ReplyEvent, { type: 'session' }>
 

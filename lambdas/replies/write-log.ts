@@ -2,7 +2,8 @@
  * The writer of a reply log: an event leaves for the client only after the log has acknowledged it. What is generated
  * meanwhile forms the next append, so a slow log makes batches larger and nothing else.
  */
-import type { Measure, NumberedEvent, ReplyEvent } from '../protocol.ts'
+import type { NumberedEvent, ReplyEvent } from '../protocol/chat.ts'
+import type { Measure } from '../protocol/metrics.ts'
 import type { EventBatch, HotStore, LeaseState, TurnLease } from '../services/hot-store.ts'
 import type { Log } from './log.ts'
 import { modelAsked } from './model-asked.ts'

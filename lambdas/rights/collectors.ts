@@ -4,7 +4,9 @@
  */
 import { NIL } from 'uuid'
 import { listMessages, type MessageServices } from '../messages/messages.ts'
-import type { ExportLineKind, Message, Tenant } from '../protocol.ts'
+import type { Tenant } from '../protocol/callers.ts'
+import type { Message } from '../protocol/messages.ts'
+import type { ExportLineKind } from '../protocol/rights.ts'
 import type { HotStore } from '../services/hot-store.ts'
 import type { ReadSecret } from '../services/secrets.ts'
 import { type SessionRow, toSession } from '../sessions/sessions.ts'

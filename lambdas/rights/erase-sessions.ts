@@ -1,7 +1,7 @@
 /** Removing sessions that were marked as erased: rows, texts in the bucket, and what the hot store has of them. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { removeTexts } from '../messages/large-text.ts'
-import type { Tenant } from '../protocol.ts'
+import type { Tenant } from '../protocol/callers.ts'
 import type { Bucket } from '../services/bucket.ts'
 import type { Database } from '../services/database.ts'
 import type { HotStore } from '../services/hot-store.ts'

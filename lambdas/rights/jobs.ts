@@ -1,6 +1,8 @@
 /** Background work for a user: taken up from the queue, done in as many runs as it takes. docs/rights.md. */
 import * as v from 'valibot'
-import { type Count, type JobKind, type JobMessage, jobMessageSchema, type Tenant } from '../protocol.ts'
+import type { Tenant } from '../protocol/callers.ts'
+import type { Count } from '../protocol/metrics.ts'
+import { type JobKind, type JobMessage, jobMessageSchema } from '../protocol/rights.ts'
 import type { Log } from '../replies/log.ts'
 import type { Bucket } from '../services/bucket.ts'
 import type { Database } from '../services/database.ts'

@@ -4,7 +4,7 @@
  */
 import * as v from 'valibot'
 import { pseudonymOf } from '../ageing/pseudonym.ts'
-import type { Tenant } from '../protocol.ts'
+import type { Tenant } from '../protocol/callers.ts'
 import type { Log } from '../replies/log.ts'
 import type { Bucket } from '../services/bucket.ts'
 import type { Database } from '../services/database.ts'

@@ -1,18 +1,15 @@
 /** Exports and erasures as their users and admins see them: asked for here, done by the function `jobs`. */
 import { v7 as uuidv7 } from 'uuid'
 import { pseudonymOf } from '../ageing/pseudonym.ts'
+import { type Caller, isPseudonym, type Tenant } from '../protocol/callers.ts'
+import { CodedError, invalidField } from '../protocol/errors.ts'
 import {
-  type Caller,
-  CodedError,
   type ErasureReceipt,
   type ExportAnswer,
   erasedPlaces,
-  invalidField,
-  isPseudonym,
   type JobKind,
-  type Tenant,
   type UserAnswer,
-} from '../protocol.ts'
+} from '../protocol/rights.ts'
 import type { Bucket } from '../services/bucket.ts'
 import type { Database } from '../services/database.ts'
 import type { ReadSecret } from '../services/secrets.ts'

@@ -3,7 +3,7 @@
  * only of an address that has made a tenth of its limit here. A stray request costs no call and wakes no database that
  * sleeps; a flood costs one call for each request that the limit still lets through, and then none.
  */
-import type { LimitCheck, LimitState } from '../protocol.ts'
+import type { LimitCheck, LimitState } from '../protocol/limits.ts'
 
 /** Of the limit: requests of an address that an instance keeps to itself. */
 const UNTOLD_SHARE = 0.1

@@ -6,7 +6,9 @@ import {
   errors as joseErrors,
   jwtVerify,
 } from 'jose'
-import { type Caller, CodedError, isPseudonym, isStorableText, type Role, roles } from '../protocol.ts'
+import { type Caller, isPseudonym, type Role, roles } from '../protocol/callers.ts'
+import { CodedError } from '../protocol/errors.ts'
+import { isStorableText } from '../protocol/text.ts'
 import type { authSettings, Config } from './config.ts'
 
 export type Authenticate = (request: { headers: Record<string, string | undefined> }) => Promise<Caller>

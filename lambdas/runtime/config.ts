@@ -9,7 +9,7 @@ import {
   MAX_HISTORY_MESSAGES,
   MAX_TOKENS,
   MIN_ARCHIVE_MESSAGES,
-} from '../protocol.ts'
+} from '../protocol/tenants.ts'
 
 type Environment = Record<string, string | undefined>
 

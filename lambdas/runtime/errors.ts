@@ -2,7 +2,8 @@
 import type { Logger } from '@aws-lambda-powertools/logger'
 import type { MiddlewareObj } from '@middy/core'
 import type { Context } from 'aws-lambda'
-import { CodedError, type ErrorBody, type ErrorCode, type QuotaDetails } from '../protocol.ts'
+import { CodedError, type ErrorBody, type ErrorCode } from '../protocol/errors.ts'
+import type { QuotaDetails } from '../protocol/limits.ts'
 
 export const httpStatus: Record<ErrorCode, number> = {
   invalid_request: 400,

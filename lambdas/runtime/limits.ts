@@ -4,14 +4,10 @@
  */
 import type { Logger } from '@aws-lambda-powertools/logger'
 import type { LambdaFunctionURLEvent } from 'aws-lambda'
-import {
-  type Admission,
-  type Caller,
-  CodedError,
-  type Count,
-  type LimitCheck,
-  type LimitState,
-} from '../protocol.ts'
+import type { Caller } from '../protocol/callers.ts'
+import { CodedError } from '../protocol/errors.ts'
+import type { Admission, LimitCheck, LimitState } from '../protocol/limits.ts'
+import type { Count } from '../protocol/metrics.ts'
 import { openAddressLimit } from './address-limit.ts'
 import { openClientAddress } from './client-address.ts'
 import type { Config, limitSettings } from './config.ts'

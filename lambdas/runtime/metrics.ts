@@ -1,6 +1,6 @@
 /** What is measured, as CloudWatch's embedded metric format on the function's own output. */
 import { Metrics } from '@aws-lambda-powertools/metrics'
-import { type Count, type Measure, type Metric, metricUnits } from '../protocol.ts'
+import { type Count, type Measure, type Metric, metricUnits } from '../protocol/metrics.ts'
 import type { Config } from './config.ts'
 
 export interface Metering {

@@ -1,7 +1,8 @@
 /** A token for one reply, for a plain EventSource, which cannot send headers. */
 import { createHmac } from 'node:crypto'
 import { jwtVerify } from 'jose'
-import { type Caller, CodedError } from '../protocol.ts'
+import type { Caller } from '../protocol/callers.ts'
+import { CodedError } from '../protocol/errors.ts'
 
 /** Long enough for an answer and a lost connection, short enough for a link that lands in a browser's history. */
 const LIFE_SECONDS = 3_600

@@ -1,6 +1,6 @@
 /** Reply events as a `text/event-stream` body. */
 import { Readable } from 'node:stream'
-import type { NumberedEvent } from '../protocol.ts'
+import type { NumberedEvent } from '../protocol/chat.ts'
 
 /** Under the 15 s that clients are promised, and far under the 30 s after which proxies give up. */
 const KEEP_ALIVE_MS = 10_000

@@ -1,6 +1,6 @@
 /** Objects in S3. */
 import type { CompletedPart, GetObjectCommand, S3Client } from '@aws-sdk/client-s3'
-import { CodedError } from '../protocol.ts'
+import { CodedError } from '../protocol/errors.ts'
 
 export interface Bucket {
   put(key: string, text: string): Promise<void>

@@ -1,6 +1,6 @@
 /** The model, behind any endpoint that speaks OpenAI's chat completions. */
 import OpenAI, { APIError } from 'openai'
-import { CodedError } from '../protocol.ts'
+import { CodedError } from '../protocol/errors.ts'
 
 export interface ModelMessage {
   role: 'system' | 'user' | 'assistant'

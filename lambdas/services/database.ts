@@ -10,7 +10,9 @@ import {
   RDSDataClient,
   type SqlParameter,
 } from '@aws-sdk/client-rds-data'
-import { CodedError, type Measure, type Tenant } from '../protocol.ts'
+import type { Tenant } from '../protocol/callers.ts'
+import { CodedError } from '../protocol/errors.ts'
+import type { Measure } from '../protocol/metrics.ts'
 import { openAwsCall } from './aws-call.ts'
 import { Sha256 } from './sha256.ts'
 

@@ -3,17 +3,11 @@
  * history. A port, because it has two implementations: Postgres (phase 1) and Valkey (phase 2). The life of a turn
  * is specified in docs/protocol.md.
  */
-import type {
-  Actor,
-  Admission,
-  Budgets,
-  MessageRecord,
-  NumberedEvent,
-  OnSave,
-  OwnSettings,
-  ReplyEvent,
-  Tenant,
-} from '../protocol.ts'
+import type { Actor, Tenant } from '../protocol/callers.ts'
+import type { NumberedEvent, ReplyEvent } from '../protocol/chat.ts'
+import type { Admission } from '../protocol/limits.ts'
+import type { MessageRecord, OnSave } from '../protocol/queue.ts'
+import type { Budgets, OwnSettings } from '../protocol/tenants.ts'
 
 /** A message as it is stored: a record plus what became of it since. Whose it is, its session knows. */
 export interface StoredMessage extends Omit<MessageRecord, 'user_id'> {

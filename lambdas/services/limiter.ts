@@ -3,7 +3,7 @@
  * whatever comes at once. A port, because it has two implementations: Postgres (phase 1) and Valkey (phase 2).
  * docs/limits.md says what is promised.
  */
-import type { LimitCheck, LimitState } from '../protocol.ts'
+import type { LimitCheck, LimitState } from '../protocol/limits.ts'
 
 export interface Limiter {
   /**

@@ -1,5 +1,6 @@
 /** Why a turn is not opened, for the client: the same in both phases. */
-import { CodedError, type ErrorCode, invalidField, type QuotaDetails } from '../protocol.ts'
+import { CodedError, type ErrorCode, invalidField } from '../protocol/errors.ts'
+import type { QuotaDetails } from '../protocol/limits.ts'
 
 const refusals: Partial<Record<ErrorCode, string>> = {
   not_found: 'There is no such session.',

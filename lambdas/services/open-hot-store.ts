@@ -1,5 +1,7 @@
 /** The hot store that the environment's phase says. */
-import { CodedError, type Count, type Measure, type MessageRecord } from '../protocol.ts'
+import { CodedError } from '../protocol/errors.ts'
+import type { Count, Measure } from '../protocol/metrics.ts'
+import type { MessageRecord } from '../protocol/queue.ts'
 import type { Database } from './database.ts'
 import type { HotStore } from './hot-store.ts'
 import type { Limiter } from './limiter.ts'

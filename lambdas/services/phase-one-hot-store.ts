@@ -3,7 +3,7 @@
  * there that may still hold some. What a session has in Valkey alone comes to Postgres before a turn is opened there;
  * turns that run in Valkey are ended there. Valkey being away harms nothing that was promised: the queue has it, too.
  */
-import type { Count } from '../protocol.ts'
+import type { Count } from '../protocol/metrics.ts'
 import type { HotStore, LapsedTurn } from './hot-store.ts'
 import { notOpened } from './not-opened.ts'
 import { openTurnsElsewhere } from './turns-elsewhere.ts'

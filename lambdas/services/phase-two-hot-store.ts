@@ -2,7 +2,10 @@
  * The hot store as phase 2 has it: Valkey for turns, and Postgres where Valkey cannot be reached or does not know a
  * turn, since it was opened there in phase 1 or while Valkey was away. An answer stays in the store that it began in.
  */
-import { type Admission, CodedError, type Count, type Tenant } from '../protocol.ts'
+import type { Tenant } from '../protocol/callers.ts'
+import { CodedError } from '../protocol/errors.ts'
+import type { Admission } from '../protocol/limits.ts'
+import type { Count } from '../protocol/metrics.ts'
 import type { HotStore } from './hot-store.ts'
 import type { Limiter } from './limiter.ts'
 import { openTurnsElsewhere } from './turns-elsewhere.ts'

@@ -1,5 +1,9 @@
 /** The hot store of phase 1: Postgres, one Data API call an operation. */
-import type { Actor, Admission, MessageRecord, OwnSettings, ReplyEvent, Tenant } from '../protocol.ts'
+import type { Actor, Tenant } from '../protocol/callers.ts'
+import type { ReplyEvent } from '../protocol/chat.ts'
+import type { Admission } from '../protocol/limits.ts'
+import type { MessageRecord } from '../protocol/queue.ts'
+import type { OwnSettings } from '../protocol/tenants.ts'
 import type { Database } from './database.ts'
 import {
   type Archived,

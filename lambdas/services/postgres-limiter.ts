@@ -1,5 +1,5 @@
 /** The limiter of phase 1: Postgres, one Data API call for all checks of a request, by the server's clock. */
-import type { LimitCheck, LimitState } from '../protocol.ts'
+import type { LimitCheck, LimitState } from '../protocol/limits.ts'
 import type { Database } from './database.ts'
 import type { Limiter } from './limiter.ts'
 

@@ -1,5 +1,8 @@
 /** What the hot store of phase 2 asks Postgres for when it does not know something itself. */
-import type { Budgets, ErrorCode, MessageRecord, OwnSettings, Tenant } from '../protocol.ts'
+import type { Tenant } from '../protocol/callers.ts'
+import type { ErrorCode } from '../protocol/errors.ts'
+import type { MessageRecord } from '../protocol/queue.ts'
+import type { Budgets, OwnSettings } from '../protocol/tenants.ts'
 import type { Database } from './database.ts'
 import type { Archived, LapsedTurn, StoredMessage } from './hot-store.ts'
 

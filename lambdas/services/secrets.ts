@@ -6,7 +6,7 @@ import {
   SecretsManagerClient,
   UpdateSecretVersionStageCommand,
 } from '@aws-sdk/client-secrets-manager'
-import { CodedError } from '../protocol.ts'
+import { CodedError } from '../protocol/errors.ts'
 
 /** A secret's text, without the line break that a value typed by hand ends with. */
 export type ReadSecret = () => Promise<string>

@@ -10,7 +10,10 @@ import {
   SendMessageCommand,
   SQSClient,
 } from '@aws-sdk/client-sqs'
-import { CodedError, type JobMessage, type QueueBody, type QueueMessage, type Tenant } from '../protocol.ts'
+import type { Tenant } from '../protocol/callers.ts'
+import { CodedError } from '../protocol/errors.ts'
+import type { QueueBody, QueueMessage } from '../protocol/queue.ts'
+import type { JobMessage } from '../protocol/rights.ts'
 import { openAwsCall } from './aws-call.ts'
 import { Sha256 } from './sha256.ts'
 

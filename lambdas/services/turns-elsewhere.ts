@@ -2,7 +2,7 @@
  * Two hot stores side by side: turns are written `here`, and those that this instance has opened or taken over
  * `elsewhere` are written there up to their end. One that its writer has lost is forgotten some time.
  */
-import type { Tenant } from '../protocol.ts'
+import type { Tenant } from '../protocol/callers.ts'
 import { boundedMap } from './bounded-map.ts'
 import type { HotStore, TurnLease } from './hot-store.ts'
 

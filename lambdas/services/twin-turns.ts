@@ -2,7 +2,7 @@
  * A turn that was opened twice: Valkey did so and was not heard in time, so Postgres did, too, and has its answer. Its
  * twin in Valkey is empty; whoever meets it forgets it, before it is read, waited for or ended in the answer's place.
  */
-import type { Tenant } from '../protocol.ts'
+import type { Tenant } from '../protocol/callers.ts'
 import type { HotStore } from './hot-store.ts'
 import type { ValkeyHotStore } from './valkey-hot-store.ts'
 

@@ -1,6 +1,6 @@
 /** One connection to one server of Valkey: made when it is needed, kept, renewed, and given up in time. */
 import { createClient, ErrorReply, RESP_TYPES } from '@redis/client'
-import { CodedError } from '../protocol.ts'
+import { CodedError } from '../protocol/errors.ts'
 
 export interface Endpoint {
   host: string

@@ -3,7 +3,8 @@
  * does not know it asks Postgres, the source. Nothing that was promised stands here alone: the queue has it, too, since
  * a cache may forget. A turn that it has forgotten is `unavailable` to its writer, who goes on without the log.
  */
-import type { Count, Tenant } from '../protocol.ts'
+import type { Tenant } from '../protocol/callers.ts'
+import type { Count } from '../protocol/metrics.ts'
 import type { ClaimedTurn, HotStore, TurnRequest, WatchedTurn } from './hot-store.ts'
 import type { SessionSource } from './postgres-session-source.ts'
 import type { Valkey } from './valkey.ts'

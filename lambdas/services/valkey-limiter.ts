@@ -1,5 +1,6 @@
 /** The limiter of phase 2: Valkey, one script for all checks of a request, by the server's clock. */
-import type { LimitCheck, LimitState, OwnSettings } from '../protocol.ts'
+import type { LimitCheck, LimitState } from '../protocol/limits.ts'
+import type { OwnSettings } from '../protocol/tenants.ts'
 import type { Limiter } from './limiter.ts'
 import type { Keys, Valkey } from './valkey.ts'
 import { inTime } from './valkey-hot-store/in-time.ts'

@@ -1,5 +1,5 @@
 /** What a business notes of a session, and of a message: columns of the same names in both tables. */
-import type { BusinessFields } from '../protocol.ts'
+import type { BusinessFields } from '../protocol/sessions.ts'
 import type { StoredMessage } from '../services/hot-store.ts'
 
 export type BusinessColumns = Pick<

@@ -1,6 +1,6 @@
 /** How many people use the product, for the alarms that say when one database is not enough any more. */
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Measure } from '../protocol.ts'
+import type { Measure } from '../protocol/metrics.ts'
 import type { Log } from '../replies/log.ts'
 import type { Database } from '../services/database.ts'
 

@@ -4,7 +4,8 @@
  * used lose it again with the next run of the archiver.
  */
 import { pseudonymOf } from '../ageing/pseudonym.ts'
-import { type Caller, CodedError } from '../protocol.ts'
+import type { Caller } from '../protocol/callers.ts'
+import { CodedError } from '../protocol/errors.ts'
 import type { Database } from '../services/database.ts'
 import type { ReadSecret } from '../services/secrets.ts'
 

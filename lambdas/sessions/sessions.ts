@@ -1,15 +1,10 @@
 /** Sessions: made, listed, changed, ended. Expiry is a matter of reading: nothing has to run for it. */
 import { v7 as uuidv7 } from 'uuid'
 import { pageOf, placeOf } from '../lists/newest-first.ts'
-import {
-  type Caller,
-  CodedError,
-  type Page,
-  type Session,
-  type SessionCreate,
-  type SessionListQuery,
-  type SessionPatch,
-} from '../protocol.ts'
+import type { Caller } from '../protocol/callers.ts'
+import { CodedError } from '../protocol/errors.ts'
+import type { Page } from '../protocol/lists.ts'
+import type { Session, SessionCreate, SessionListQuery, SessionPatch } from '../protocol/sessions.ts'
 import type { Database } from '../services/database.ts'
 import { actorBody } from '../tenants/audit.ts'
 import { type BusinessColumns, toBusinessFields } from './business-fields.ts'

@@ -4,16 +4,9 @@
  */
 import { pseudonymOf } from '../ageing/pseudonym.ts'
 import { pageOf, placeOf } from '../lists/newest-first.ts'
-import type {
-  Actor,
-  AuditAction,
-  AuditEntry,
-  AuditListQuery,
-  Caller,
-  Page,
-  Role,
-  Tenant,
-} from '../protocol.ts'
+import type { AuditAction, AuditEntry, AuditListQuery } from '../protocol/audit.ts'
+import type { Actor, Caller, Role, Tenant } from '../protocol/callers.ts'
+import type { Page } from '../protocol/lists.ts'
 import type { Database } from '../services/database.ts'
 import type { ReadSecret } from '../services/secrets.ts'
 

@@ -1,5 +1,5 @@
 /** Which settings act: the environment's, and over them what the tenant has set. */
-import type { OwnSettings, TenantBounds, TenantSettings } from '../protocol.ts'
+import type { OwnSettings, TenantBounds, TenantSettings } from '../protocol/tenants.ts'
 
 export interface TenantDefaults {
   settings: TenantSettings

@@ -1,6 +1,6 @@
 /** Where a tenant's objects lie in the bucket. */
 import { createHash } from 'node:crypto'
-import type { Tenant } from '../protocol.ts'
+import type { Tenant } from '../protocol/callers.ts'
 
 /** A key of S3 has 1,024 bytes, of which the longest has 79 beside the names of its tenant. */
 const MAX_NAMES_BYTES = 945

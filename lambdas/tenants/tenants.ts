@@ -1,11 +1,7 @@
 /** A tenant's settings as its admins see and change them. */
-import {
-  type Caller,
-  CodedError,
-  type OwnSettings,
-  type TenantAnswer,
-  type TenantPatch,
-} from '../protocol.ts'
+import type { Caller } from '../protocol/callers.ts'
+import { CodedError } from '../protocol/errors.ts'
+import type { OwnSettings, TenantAnswer, TenantPatch } from '../protocol/tenants.ts'
 import type { Database } from '../services/database.ts'
 import { actorBody } from './audit.ts'
 import { effectiveSettings, type TenantDefaults } from './settings.ts'

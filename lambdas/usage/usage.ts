@@ -1,13 +1,9 @@
 /** What a tenant has used, by day, user or model, and what that costs. It appears with the save of each answer. */
 import * as v from 'valibot'
-import {
-  type Caller,
-  invalidField,
-  isStorableText,
-  type UsageAnswer,
-  type UsageQuery,
-  type UsageSums,
-} from '../protocol.ts'
+import type { Caller } from '../protocol/callers.ts'
+import { invalidField } from '../protocol/errors.ts'
+import { isStorableText } from '../protocol/text.ts'
+import type { UsageAnswer, UsageQuery, UsageSums } from '../protocol/usage.ts'
 import type { Database } from '../services/database.ts'
 import { ownedBy, requireOwnUserId } from '../sessions/sessions.ts'
 import { actorBody } from '../tenants/audit.ts'

@@ -1,5 +1,5 @@
 /** What a graph shows and an alarm watches: a metric of ours, by the function that emits it, or one that AWS keeps. */
-import type { Metric } from '../../lambdas/protocol.ts'
+import type { Metric } from '../../lambdas/protocol/metrics.ts'
 
 export type Statistic = 'Sum' | 'Average' | 'Minimum' | 'Maximum' | 'SampleCount' | 'p50' | 'p90' | 'p99'
 

@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { FieldProblem } from '../../lambdas/protocol.ts'
+import type { FieldProblem } from '../../lambdas/protocol/errors.ts'
 import type { Caller, DevIssuer, Role } from './dev-issuer.ts'
 import { hostName } from './function-url.ts'
 import { readBody, sendError, sendJson } from './http-answers.ts'

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http'
-import type { ErrorCode, FieldProblem } from '../../lambdas/protocol.ts'
+import type { ErrorCode, FieldProblem } from '../../lambdas/protocol/errors.ts'
 import { MAX_PAYLOAD_BYTES } from './runtime-api.ts'
 
 /** What the front door itself may answer with; the functions have their own, longer table. */

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { extname, resolve, sep } from 'node:path'
-import type { PageSettings } from '../../lambdas/protocol.ts'
+import type { PageSettings } from '../../lambdas/protocol/page-settings.ts'
 import { securityHeaders } from '../../lib/page-headers.ts'
 import { sendError } from './http-answers.ts'
 

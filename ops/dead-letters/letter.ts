@@ -1,6 +1,7 @@
 /** What a dead letter says: whose it is, what it is, and why it could not be saved. */
 import * as v from 'valibot'
-import { messageRecordSchema, queueBodySchema, uuidSchema } from '../../lambdas/protocol.ts'
+import { uuidSchema } from '../../lambdas/protocol/addresses.ts'
+import { messageRecordSchema, queueBodySchema } from '../../lambdas/protocol/queue.ts'
 import type { Letter } from './queue.ts'
 
 export interface Summary {

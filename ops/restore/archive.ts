@@ -6,7 +6,7 @@ import {
   paginateListObjectsV2,
   S3Client,
 } from '@aws-sdk/client-s3'
-import type { Tenant } from '../../lambdas/protocol.ts'
+import type { Tenant } from '../../lambdas/protocol/callers.ts'
 import { tenantIn } from '../../lambdas/tenants/tenant-path.ts'
 import type { Environment } from '../environment.ts'
 

@@ -1,6 +1,6 @@
 /** Postgres, as far as a restore writes it. Each call is a transaction, and may be repeated. */
 import type { SegmentPlace } from '../../lambdas/ageing/segments.ts'
-import type { Tenant } from '../../lambdas/protocol.ts'
+import type { Tenant } from '../../lambdas/protocol/callers.ts'
 import { openDataApi } from '../data-api.ts'
 import type { Environment } from '../environment.ts'
 

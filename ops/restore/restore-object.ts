@@ -9,7 +9,7 @@ import {
   SCHEMA_VERSION,
   type SegmentPlace,
 } from '../../lambdas/ageing/segments.ts'
-import type { Tenant } from '../../lambdas/protocol.ts'
+import type { Tenant } from '../../lambdas/protocol/callers.ts'
 import { reasonOf } from '../failures.ts'
 import type { Archive, ArchiveObject, ManifestSegment } from './archive.ts'
 import type { Outcome, Restoring } from './database.ts'

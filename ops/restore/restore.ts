@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util'
-import type { Tenant } from '../../lambdas/protocol.ts'
+import type { Tenant } from '../../lambdas/protocol/callers.ts'
 import { findEnvironment, type Name } from '../environment.ts'
 import { UsageError } from '../failures.ts'
 import type { Variables } from '../local.ts'

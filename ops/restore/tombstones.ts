@@ -1,5 +1,5 @@
 /** What was erased, as the bucket remembers it: a database that was restored may not. docs/rights.md. */
-import type { Tenant } from '../../lambdas/protocol.ts'
+import type { Tenant } from '../../lambdas/protocol/callers.ts'
 import { tenantPath } from '../../lambdas/tenants/tenant-path.ts'
 import type { Archive } from './archive.ts'
 

@@ -4,14 +4,11 @@
  */
 import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type {
-  ChatAnswer,
-  ErrorBody,
-  FieldProblem,
-  MessagePage,
-  Page,
-  Session,
-} from '../../lambdas/protocol.ts'
+import type { ChatAnswer } from '../../lambdas/protocol/chat.ts'
+import type { ErrorBody, FieldProblem } from '../../lambdas/protocol/errors.ts'
+import type { Page } from '../../lambdas/protocol/lists.ts'
+import type { MessagePage } from '../../lambdas/protocol/messages.ts'
+import type { Session } from '../../lambdas/protocol/sessions.ts'
 import { type Answer, type Client, described, type Reply, replyOf, textOf, Unexpected } from './client.ts'
 
 /** This check says nothing here, and why. */

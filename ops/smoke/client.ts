@@ -1,5 +1,6 @@
 /** A client of the wire contract that trusts nothing: it notes when things came, and says what is not as promised. */
-import type { ErrorBody, NumberedEvent, ReplyEvent } from '../../lambdas/protocol.ts'
+import type { NumberedEvent, ReplyEvent } from '../../lambdas/protocol/chat.ts'
+import type { ErrorBody } from '../../lambdas/protocol/errors.ts'
 import { Failure } from '../failures.ts'
 
 /** The environment did something that the contract does not allow. Its words are for whoever deployed it. */

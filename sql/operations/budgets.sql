@@ -1,7 +1,7 @@
 -- Token budgets (docs/limits.md). There is no counter: what was used stands in usage_daily, what turns that are not
 -- saved yet use, or may use, with the turns, and what a user had used who was erased since with the tombstone.
 
--- As estimateTokens in lambdas/protocol.ts.
+-- As estimateTokens in lambdas/protocol/text.ts.
 create or replace function turnkeep.estimate_tokens(p_text text) returns bigint
 language sql immutable as $$
   select (ceil(a.length / 4.0) + length(p_text) - a.length)::bigint

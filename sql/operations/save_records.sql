@@ -37,7 +37,7 @@ end $$;
 -- Saves a batch of message records of any tenants in one statement. Repeating it, in any order and any split,
 -- leaves the same rows: a message that is there is touched only by a better version of itself, and what people
 -- have changed since (feedback, deletion, business fields) is never among the columns written here. What a record asks
--- for in on_save is done when its message is new: see MessageRecord in lambdas/protocol.ts. What an answer used is counted
+-- for in on_save is done when its message is new: see MessageRecord in lambdas/protocol/queue.ts. What an answer used is counted
 -- when it is new, and its turn holds nothing against the budgets any more. What has left for the archive is passed over, and
 -- what was erased: that is returned, since texts of it may stand in the bucket, and the hot store may know its session.
 --

@@ -1,7 +1,10 @@
 /** Token budgets, as every hot store holds them: docs/limits.md. */
 import { v7 as uuidv7 } from 'uuid'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { Budgets, MessageRecord, QuotaDetails, Tenant } from '../../lambdas/protocol.ts'
+import type { Tenant } from '../../lambdas/protocol/callers.ts'
+import type { QuotaDetails } from '../../lambdas/protocol/limits.ts'
+import type { MessageRecord } from '../../lambdas/protocol/queue.ts'
+import type { Budgets } from '../../lambdas/protocol/tenants.ts'
 import type { HotStore, TurnRequest } from '../../lambdas/services/hot-store.ts'
 import {
   answerTo,

@@ -2,12 +2,9 @@
 import { v7 as uuidv7 } from 'uuid'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { MAX_INLINE_BYTES } from '../../lambdas/messages/large-text.ts'
-import {
-  type MessageRecord,
-  messageRecordSchema,
-  type ReplyEvent,
-  type Tenant,
-} from '../../lambdas/protocol.ts'
+import type { Tenant } from '../../lambdas/protocol/callers.ts'
+import type { ReplyEvent } from '../../lambdas/protocol/chat.ts'
+import { type MessageRecord, messageRecordSchema } from '../../lambdas/protocol/queue.ts'
 import type { HistoryMessage, HotStore, TurnRequest } from '../../lambdas/services/hot-store.ts'
 import {
   answerTo,

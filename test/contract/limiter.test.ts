@@ -3,13 +3,9 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { v7 as uuidv7 } from 'uuid'
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
-import {
-  type Admission,
-  CodedError,
-  type LimitCheck,
-  type LimitState,
-  type Tenant,
-} from '../../lambdas/protocol.ts'
+import type { Tenant } from '../../lambdas/protocol/callers.ts'
+import { CodedError } from '../../lambdas/protocol/errors.ts'
+import type { Admission, LimitCheck, LimitState } from '../../lambdas/protocol/limits.ts'
 import type { HotStore } from '../../lambdas/services/hot-store.ts'
 import type { Limiter } from '../../lambdas/services/limiter.ts'
 import {

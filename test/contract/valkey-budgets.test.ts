@@ -1,7 +1,9 @@
 /** What token budgets on Valkey do beyond the contract: what is kept, what Postgres is asked, and what if it is away. */
 import { v7 as uuidv7 } from 'uuid'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from 'vitest'
-import { type Budgets, CodedError, type OwnSettings, type Tenant } from '../../lambdas/protocol.ts'
+import type { Tenant } from '../../lambdas/protocol/callers.ts'
+import { CodedError } from '../../lambdas/protocol/errors.ts'
+import type { Budgets, OwnSettings } from '../../lambdas/protocol/tenants.ts'
 import type { SessionSource, TokensUsed } from '../../lambdas/services/postgres-session-source.ts'
 import { openValkey, type Valkey } from '../../lambdas/services/valkey.ts'
 import { openValkeyHotStore, type ValkeyHotStore } from '../../lambdas/services/valkey-hot-store.ts'

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
 import type { ArchiveServices } from '../../lambdas/ageing/archive.ts'
 import { pseudonymOf } from '../../lambdas/ageing/pseudonym.ts'
 import { readSegment } from '../../lambdas/ageing/segments.ts'
-import type { MessageRecord } from '../../lambdas/protocol.ts'
+import type { MessageRecord } from '../../lambdas/protocol/queue.ts'
 import type { Bucket } from '../../lambdas/services/bucket.ts'
 import {
   oldConversation,

@@ -1,7 +1,7 @@
 /** The rate limits of phase 1 in the database; what every limiter does, see test/contract/limiter.test.ts. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import type { LimitCheck, LimitState } from '../../lambdas/protocol.ts'
+import type { LimitCheck, LimitState } from '../../lambdas/protocol/limits.ts'
 import { openPostgresLimiter } from '../../lambdas/services/postgres-limiter.ts'
 import { onBothEngines, startTestDatabase, type TestDatabase } from '../harness/database.ts'
 

@@ -11,7 +11,10 @@ import {
   listMessages,
   type MessageServices,
 } from '../../lambdas/messages/messages.ts'
-import type { Caller, MessageListQuery, MessageRecord, Metric } from '../../lambdas/protocol.ts'
+import type { Caller } from '../../lambdas/protocol/callers.ts'
+import type { MessageListQuery } from '../../lambdas/protocol/messages.ts'
+import type { Metric } from '../../lambdas/protocol/metrics.ts'
+import type { MessageRecord } from '../../lambdas/protocol/queue.ts'
 import { collectors } from '../../lambdas/rights/collectors.ts'
 import { openPostgresHotStore } from '../../lambdas/services/postgres-hot-store.ts'
 import {

@@ -1,6 +1,7 @@
 import { v7 as uuidv7 } from 'uuid'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import type { LimitCheck, MessageRecord } from '../../lambdas/protocol.ts'
+import type { LimitCheck } from '../../lambdas/protocol/limits.ts'
+import type { MessageRecord } from '../../lambdas/protocol/queue.ts'
 import type { Argument } from '../../lambdas/services/database.ts'
 import { openPostgresLimiter } from '../../lambdas/services/postgres-limiter.ts'
 import { onBothEngines, startTestDatabase, type TestDatabase } from '../harness/database.ts'

@@ -10,13 +10,11 @@ import {
   listMessages,
   type MessageServices,
 } from '../../lambdas/messages/messages.ts'
-import {
-  type Admission,
-  type Caller,
-  CodedError,
-  type MessageRecord,
-  type Metric,
-} from '../../lambdas/protocol.ts'
+import type { Caller } from '../../lambdas/protocol/callers.ts'
+import { CodedError } from '../../lambdas/protocol/errors.ts'
+import type { Admission } from '../../lambdas/protocol/limits.ts'
+import type { Metric } from '../../lambdas/protocol/metrics.ts'
+import type { MessageRecord } from '../../lambdas/protocol/queue.ts'
 import type { Archived, HotStore, OpenedTurn, TurnRequest } from '../../lambdas/services/hot-store.ts'
 import { openPostgresHotStore } from '../../lambdas/services/postgres-hot-store.ts'
 import { openSessionSource } from '../../lambdas/services/postgres-session-source.ts'

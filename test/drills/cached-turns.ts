@@ -1,5 +1,5 @@
 /** The turns that a cache holds, with their logs: read behind the product's back, by the names it gives its keys. */
-import type { NumberedEvent, ReplyEvent } from '../../lambdas/protocol.ts'
+import type { NumberedEvent, ReplyEvent } from '../../lambdas/protocol/chat.ts'
 import { openValkey, type Reply, type Valkey } from '../../lambdas/services/valkey.ts'
 import { unpack } from '../../lambdas/services/valkey-hot-store/values.ts'
 import { valkeyOptions } from '../harness/hot-store.ts'

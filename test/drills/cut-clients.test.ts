@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import type { NumberedEvent, ReplyEvent } from '../../lambdas/protocol.ts'
+import type { NumberedEvent, ReplyEvent } from '../../lambdas/protocol/chat.ts'
 import type { ApiClient } from '../harness/client.ts'
 import { type DrillCloud, inEveryPhase, inPhase, isLong, startDrillCloud } from './drill-cloud.ts'
 import { questionText } from './drill-model.ts'

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import type { Message, NumberedEvent, ReplyEvent } from '../../lambdas/protocol.ts'
+import type { NumberedEvent, ReplyEvent } from '../../lambdas/protocol/chat.ts'
+import type { Message } from '../../lambdas/protocol/messages.ts'
 import { judge } from './judge.ts'
 import type { Sighting } from './returning-client.ts'
 import type { Stored } from './stored.ts'

@@ -3,7 +3,8 @@
  * named, so that a failing drill says which promise was broken for which answer.
  */
 import { isDeepStrictEqual } from 'node:util'
-import type { Message, NumberedEvent } from '../../lambdas/protocol.ts'
+import type { NumberedEvent } from '../../lambdas/protocol/chat.ts'
+import type { Message } from '../../lambdas/protocol/messages.ts'
 import { type Sighting, sessionOf, terminalOf, tokensOf } from './returning-client.ts'
 import type { Stored, StoredTurn } from './stored.ts'
 

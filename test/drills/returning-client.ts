@@ -1,6 +1,6 @@
 /** A client as the product wants them: it names its question, and comes back until it has heard the end. */
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { NumberedEvent, ReplyEvent } from '../../lambdas/protocol.ts'
+import type { NumberedEvent, ReplyEvent } from '../../lambdas/protocol/chat.ts'
 import type { ApiClient, Reply } from '../harness/client.ts'
 
 /** What one client saw of one answer, over all its connections. */

@@ -1,6 +1,7 @@
 /** What is there after a drill: every turn with its log, every message as clients read it, every row. */
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Message, NumberedEvent, ReplyEvent } from '../../lambdas/protocol.ts'
+import type { NumberedEvent, ReplyEvent } from '../../lambdas/protocol/chat.ts'
+import type { Message } from '../../lambdas/protocol/messages.ts'
 import type { Turnkeep } from '../harness/turnkeep.ts'
 import { cachedTurns } from './cached-turns.ts'
 

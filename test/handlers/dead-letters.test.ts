@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net'
 import { resolve } from 'node:path'
 import { PurgeQueueCommand, SendMessageCommand, SQSClient } from '@aws-sdk/client-sqs'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import type { MessageRecord } from '../../lambdas/protocol.ts'
+import type { MessageRecord } from '../../lambdas/protocol/queue.ts'
 import { COMPILE_CACHE } from '../../local/compile-cache.ts'
 import { ACME, startTurnkeep, type Turnkeep } from '../harness/turnkeep.ts'
 

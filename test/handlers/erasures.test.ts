@@ -9,7 +9,7 @@ import {
 } from '@aws-sdk/client-s3'
 import { SendMessageCommand, SQSClient } from '@aws-sdk/client-sqs'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import type { ErasureReceipt } from '../../lambdas/protocol.ts'
+import type { ErasureReceipt } from '../../lambdas/protocol/rights.ts'
 import { runOps } from '../harness/ops.ts'
 import { atItsPace } from '../harness/paced-answers.ts'
 import { record } from '../harness/records.ts'

@@ -1,5 +1,8 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import type { AuditEntry, ExportAnswer, Page, Session } from '../../lambdas/protocol.ts'
+import type { AuditEntry } from '../../lambdas/protocol/audit.ts'
+import type { Page } from '../../lambdas/protocol/lists.ts'
+import type { ExportAnswer } from '../../lambdas/protocol/rights.ts'
+import type { Session } from '../../lambdas/protocol/sessions.ts'
 import { download, exportEnded, exported, type Line } from '../harness/rights.ts'
 import { inBothPhases, startTurnkeep, type Turnkeep } from '../harness/turnkeep.ts'
 

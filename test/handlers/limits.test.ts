@@ -1,7 +1,7 @@
 /** Rate limits as clients meet them: the defaults, through the front door and the real handlers. */
 import { Agent, request } from 'node:http'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { ErrorBody } from '../../lambdas/protocol.ts'
+import type { ErrorBody } from '../../lambdas/protocol/errors.ts'
 import type { DrillCloud } from '../drills/drill-cloud.ts'
 import { inProxiedPhases, startDrillCloud } from '../drills/drill-cloud.ts'
 import { passAll } from '../drills/fault-proxy.ts'

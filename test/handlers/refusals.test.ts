@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { generateKeyPair, SignJWT } from 'jose'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { ErrorBody } from '../../lambdas/protocol.ts'
+import type { ErrorBody } from '../../lambdas/protocol/errors.ts'
 import { bucketOf, tracesOf } from '../harness/traces.ts'
 import { inBothPhases, startTurnkeep, type Turnkeep } from '../harness/turnkeep.ts'
 

@@ -1,6 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { MessagePage, Page, Session } from '../../lambdas/protocol.ts'
+import type { Page } from '../../lambdas/protocol/lists.ts'
+import type { MessagePage } from '../../lambdas/protocol/messages.ts'
+import type { Session } from '../../lambdas/protocol/sessions.ts'
 import { inBothPhases, startTurnkeep, type Turnkeep } from '../harness/turnkeep.ts'
 
 inBothPhases('sessions', (phase) => {

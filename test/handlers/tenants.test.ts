@@ -1,6 +1,8 @@
 /** A tenant's settings, which act from the next turn on, and the audit log. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import type { AuditEntry, Page, TenantAnswer } from '../../lambdas/protocol.ts'
+import type { AuditEntry } from '../../lambdas/protocol/audit.ts'
+import type { Page } from '../../lambdas/protocol/lists.ts'
+import type { TenantAnswer } from '../../lambdas/protocol/tenants.ts'
 import type { ChatRequest } from '../../local/model/chat-request.ts'
 import { startTurnkeep, type Turnkeep } from '../harness/turnkeep.ts'
 

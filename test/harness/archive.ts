@@ -1,7 +1,8 @@
 /** The archiver on a test's own database and bucket, and what it has made of them. */
 import { type Archived, type ArchiveServices, archive } from '../../lambdas/ageing/archive.ts'
 import { type ArchivedMessage, readSegment, type SegmentPlace } from '../../lambdas/ageing/segments.ts'
-import type { MessageRecord, Metric } from '../../lambdas/protocol.ts'
+import type { Metric } from '../../lambdas/protocol/metrics.ts'
+import type { MessageRecord } from '../../lambdas/protocol/queue.ts'
 import type { Log } from '../../lambdas/replies/log.ts'
 import { type Bucket, openBucket } from '../../lambdas/services/bucket.ts'
 import { resources } from '../../lib/resources.ts'

@@ -1,5 +1,7 @@
 /** A client of the wire contract, as small as one can be: fetch and a parser of server-sent events. */
-import type { ErrorBody, Message, MessagePage, NumberedEvent, ReplyEvent } from '../../lambdas/protocol.ts'
+import type { NumberedEvent, ReplyEvent } from '../../lambdas/protocol/chat.ts'
+import type { ErrorBody } from '../../lambdas/protocol/errors.ts'
+import type { Message, MessagePage } from '../../lambdas/protocol/messages.ts'
 
 export interface Identity {
   companyId: string

@@ -1,7 +1,10 @@
 /** What the contract of the hot store is run on, and the words its tests are written in. */
 import { v7 as uuidv7 } from 'uuid'
 import { expect } from 'vitest'
-import type { MessageRecord, NumberedEvent, OwnSettings, ReplyEvent, Tenant } from '../../lambdas/protocol.ts'
+import type { Tenant } from '../../lambdas/protocol/callers.ts'
+import type { NumberedEvent, ReplyEvent } from '../../lambdas/protocol/chat.ts'
+import type { MessageRecord } from '../../lambdas/protocol/queue.ts'
+import type { OwnSettings } from '../../lambdas/protocol/tenants.ts'
 import { answerRecord, placeOf } from '../../lambdas/replies/records.ts'
 import type { Database } from '../../lambdas/services/database.ts'
 import type {

@@ -8,7 +8,7 @@ import { createServer, type IncomingMessage, type RequestListener, type Server }
 import type { AddressInfo } from 'node:net'
 import { exportJWK, generateKeyPair } from 'jose'
 import { type Configuration, Provider } from 'oidc-provider'
-import type { OidcSignIn } from '../../lambdas/protocol.ts'
+import type { OidcSignIn } from '../../lambdas/protocol/page-settings.ts'
 
 const CLIENT_ID = 'turnkeep-page'
 const SCOPE = 'openid'

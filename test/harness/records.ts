@@ -1,6 +1,6 @@
 /** Message records as the reply core makes them. */
 import { v7 as uuidv7 } from 'uuid'
-import type { MessageRecord } from '../../lambdas/protocol.ts'
+import type { MessageRecord } from '../../lambdas/protocol/queue.ts'
 
 export const record = (changes: Partial<MessageRecord> = {}): MessageRecord => ({
   company_id: 'acme',

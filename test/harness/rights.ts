@@ -1,7 +1,7 @@
 /** Exports and erasures in tests: asked for, waited for, read. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { gunzipSync } from 'node:zlib'
-import type { ErasureReceipt, ExportAnswer } from '../../lambdas/protocol.ts'
+import type { ErasureReceipt, ExportAnswer } from '../../lambdas/protocol/rights.ts'
 import type { ApiClient } from './client.ts'
 
 const WITHIN_MS = 20_000

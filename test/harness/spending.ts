@@ -1,5 +1,5 @@
 /** What an environment says about tokens, as tests of budgets ask with it. */
-import type { Budgets } from '../../lambdas/protocol.ts'
+import type { Budgets } from '../../lambdas/protocol/tenants.ts'
 import type { Spending } from '../../lambdas/services/hot-store.ts'
 
 export const NO_BUDGETS: Budgets = {

@@ -5,7 +5,7 @@
  */
 import { ListObjectsV2Command, PutObjectCommand, S3Client } from '@aws-sdk/client-s3'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { Session } from '../../lambdas/protocol.ts'
+import type { Session } from '../../lambdas/protocol/sessions.ts'
 import { resources } from '../../lib/resources.ts'
 import { type ApiClient, summary } from '../harness/client.ts'
 import { type Deployed, hostings, startDeployed } from '../harness/deployed.ts'

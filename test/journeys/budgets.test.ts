@@ -1,6 +1,10 @@
 /** Token budgets and usage as clients meet them: set, used up, refused, added up. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { AuditEntry, ErrorBody, Page, TenantAnswer, UsageAnswer } from '../../lambdas/protocol.ts'
+import type { AuditEntry } from '../../lambdas/protocol/audit.ts'
+import type { ErrorBody } from '../../lambdas/protocol/errors.ts'
+import type { Page } from '../../lambdas/protocol/lists.ts'
+import type { TenantAnswer } from '../../lambdas/protocol/tenants.ts'
+import type { UsageAnswer } from '../../lambdas/protocol/usage.ts'
 import { startTurnkeep, type Turnkeep } from '../harness/turnkeep.ts'
 
 let turnkeep: Turnkeep

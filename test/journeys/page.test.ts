@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
-import type { Message } from '../../lambdas/protocol.ts'
+import type { Message } from '../../lambdas/protocol/messages.ts'
 import { COMPILE_CACHE } from '../../local/compile-cache.ts'
 import { type Script, type ScriptedModel, startScriptedModel } from '../../local/model/scripted-model.ts'
 import {

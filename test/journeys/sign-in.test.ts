@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
-import type { OidcSignIn } from '../../lambdas/protocol.ts'
+import type { OidcSignIn } from '../../lambdas/protocol/page-settings.ts'
 import type { Script } from '../../local/model/scripted-model.ts'
 import { buildPage } from '../../web/build.ts'
 import {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import type { LimitCheck, LimitState } from '../../lambdas/protocol.ts'
+import type { LimitCheck, LimitState } from '../../lambdas/protocol/limits.ts'
 import { openAddressLimit } from '../../lambdas/runtime/address-limit.ts'
 
 const ADDRESS = '203.0.113.9'

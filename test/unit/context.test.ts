@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { estimateTokens } from '../../lambdas/protocol.ts'
+import { estimateTokens } from '../../lambdas/protocol/text.ts'
 import { buildContext } from '../../lambdas/replies/context.ts'
 import type { StoredMessage } from '../../lambdas/services/hot-store.ts'
 

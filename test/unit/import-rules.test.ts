@@ -24,24 +24,24 @@ const rules: Rule[] = [
   // It builds what it deploys; the page knows itself how.
   { from: 'bin/', may: ['bin/', 'lib/', 'web/build.ts'] },
   { from: 'lib/', may: ['lib/'], types: ['lambdas/'] },
-  { from: 'lambdas/protocol.ts', may: [] },
-  { from: 'lambdas/services/', may: ['lambdas/services/', 'lambdas/protocol.ts'] },
-  { from: 'lambdas/runtime/', may: ['lambdas/runtime/', 'lambdas/protocol.ts'] },
+  { from: 'lambdas/protocol/', may: ['lambdas/protocol/'] },
+  { from: 'lambdas/services/', may: ['lambdas/services/', 'lambdas/protocol/'] },
+  { from: 'lambdas/runtime/', may: ['lambdas/runtime/', 'lambdas/protocol/'] },
   ...features.map((from) => ({
     from,
-    may: [...features, 'lambdas/protocol.ts'],
+    may: [...features, 'lambdas/protocol/'],
     types: ['lambdas/services/'],
   })),
   {
     from: 'lambdas/handlers/',
-    may: ['lambdas/runtime/', 'lambdas/services/', ...features, 'lambdas/protocol.ts'],
+    may: ['lambdas/runtime/', 'lambdas/services/', ...features, 'lambdas/protocol/'],
   },
-  { from: 'web/', may: ['web/'], types: ['lambdas/protocol.ts'] },
+  { from: 'web/', may: ['web/'], types: ['lambdas/protocol/'] },
   {
     from: 'ops/',
     may: [
       'ops/',
-      'lambdas/protocol.ts',
+      'lambdas/protocol/',
       // What a line of the archive is, for the restore: two readers would drift apart.
       'lambdas/ageing/segments.ts',
       // Where a tenant's objects lie.

@@ -1,6 +1,6 @@
 /** What the page makes of bytes and of text, without a browser. */
 import { describe, expect, test } from 'vitest'
-import type { Message } from '../../lambdas/protocol.ts'
+import type { Message } from '../../lambdas/protocol/messages.ts'
 import { branchThrough, merge, newestBranch } from '../../web/conversation/branch.ts'
 import { blocksOf, spokenText, withoutParticle } from '../../web/markdown.ts'
 import { readEvents, type ServerSentEvent } from '../../web/sse.ts'

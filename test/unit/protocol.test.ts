@@ -1,12 +1,10 @@
 import fc from 'fast-check'
 import * as v from 'valibot'
 import { describe, expect, test } from 'vitest'
-import {
-  type CodedError,
-  chatRequestSchema,
-  countCharacters,
-  sessionPatchSchema,
-} from '../../lambdas/protocol.ts'
+import { chatRequestSchema } from '../../lambdas/protocol/chat.ts'
+import type { CodedError } from '../../lambdas/protocol/errors.ts'
+import { sessionPatchSchema } from '../../lambdas/protocol/sessions.ts'
+import { countCharacters } from '../../lambdas/protocol/text.ts'
 import { check } from '../../lambdas/runtime/http.ts'
 import { encodeBody } from '../../lambdas/services/turn-queue.ts'
 

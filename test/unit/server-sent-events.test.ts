@@ -1,6 +1,6 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import { expect, test, vi } from 'vitest'
-import type { NumberedEvent } from '../../lambdas/protocol.ts'
+import type { NumberedEvent } from '../../lambdas/protocol/chat.ts'
 import { eventStream } from '../../lambdas/runtime/server-sent-events.ts'
 
 const token = (id: number, content: string): NumberedEvent => ({ id, event: { type: 'token', content } })

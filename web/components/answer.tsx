@@ -1,6 +1,6 @@
 /** An answer: saved, or still arriving. */
 import { useState } from 'preact/hooks'
-import type { Message } from '../../lambdas/protocol.ts'
+import type { Message } from '../../lambdas/protocol/messages.ts'
 import type { Turn } from '../conversation/turn.ts'
 import { type Failure, plainFailure } from '../failure.ts'
 import { words } from '../language.ts'

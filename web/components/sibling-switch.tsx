@@ -1,5 +1,5 @@
 /** Leads through the answers to one question. */
-import type { Message } from '../../lambdas/protocol.ts'
+import type { Message } from '../../lambdas/protocol/messages.ts'
 import { words } from '../language.ts'
 import { NextIcon, PreviousIcon } from './icons.tsx'
 

@@ -1,6 +1,6 @@
 /** The list of conversations. */
 import type { ComponentChildren, TargetedKeyboardEvent } from 'preact'
-import type { Session } from '../../lambdas/protocol.ts'
+import type { Session } from '../../lambdas/protocol/sessions.ts'
 import { isEnded } from '../conversation/state.ts'
 import type { Conversations } from '../conversations.ts'
 import { words } from '../language.ts'

@@ -1,5 +1,5 @@
 /** The passages that an answer was made from. */
-import type { Source } from '../../lambdas/protocol.ts'
+import type { Source } from '../../lambdas/protocol/chat.ts'
 import { words } from '../language.ts'
 
 const isSafe = (url: string | undefined): url is string => url !== undefined && /^https?:\/\//i.test(url)

@@ -1,6 +1,6 @@
 /** The messages of a conversation. It stays at its end while one is there, and leaves one alone otherwise. */
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks'
-import type { Message } from '../../lambdas/protocol.ts'
+import type { Message } from '../../lambdas/protocol/messages.ts'
 import { siblingsOf } from '../conversation/branch.ts'
 import type { Conversation } from '../conversation/conversation.ts'
 import { canSend, visibleMessages } from '../conversation/state.ts'

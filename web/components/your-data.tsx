@@ -1,7 +1,7 @@
 /** What is kept of the person who is here: seen, taken along, erased. */
 import type { ComponentChildren } from 'preact'
 import { useEffect, useRef, useState } from 'preact/hooks'
-import type { ExportAnswer, UserAnswer } from '../../lambdas/protocol.ts'
+import type { ExportAnswer, UserAnswer } from '../../lambdas/protocol/rights.ts'
 import type { Api } from '../api.ts'
 import { type Failure, failureOf } from '../failure.ts'
 import { words } from '../language.ts'

@@ -1,5 +1,5 @@
 /** Which of a conversation's messages are shown, where questions were asked more than once. */
-import type { Message } from '../../lambdas/protocol.ts'
+import type { Message } from '../../lambdas/protocol/messages.ts'
 
 const byTime = (one: Message, other: Message): number =>
   one.createdAt.localeCompare(other.createdAt) ||

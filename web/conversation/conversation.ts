@@ -2,7 +2,9 @@
  * One conversation and what one can do in it. It lives on when another one is opened, so that an answer goes on
  * arriving. What the page knows of it is in held.ts; how it gets to know in opening.ts, answering.ts and reading.ts.
  */
-import type { Locale, Message, Session } from '../../lambdas/protocol.ts'
+import type { Locale } from '../../lambdas/protocol/chat.ts'
+import type { Message } from '../../lambdas/protocol/messages.ts'
+import type { Session } from '../../lambdas/protocol/sessions.ts'
 import type { Api, Question } from '../api.ts'
 import { newId } from '../id.ts'
 import type { Signal } from '../store.ts'

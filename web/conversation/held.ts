@@ -1,5 +1,5 @@
 /** What the page holds of one conversation, and every way in which that changes. */
-import type { Session } from '../../lambdas/protocol.ts'
+import type { Session } from '../../lambdas/protocol/sessions.ts'
 import type { Failure } from '../failure.ts'
 import { type Signal, signal } from '../store.ts'
 import { keepTurns } from './kept-turns.ts'

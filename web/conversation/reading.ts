@@ -1,5 +1,5 @@
 /** What the server has of a conversation, read into what the page holds of it. */
-import type { Message } from '../../lambdas/protocol.ts'
+import type { Message } from '../../lambdas/protocol/messages.ts'
 import type { Api } from '../api.ts'
 import { plainFailure } from '../failure.ts'
 import { pause } from '../network.ts'

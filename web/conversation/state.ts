@@ -1,5 +1,6 @@
 /** What the page knows of one conversation, and what follows from it. */
-import type { Message, Session } from '../../lambdas/protocol.ts'
+import type { Message } from '../../lambdas/protocol/messages.ts'
+import type { Session } from '../../lambdas/protocol/sessions.ts'
 import type { Failure } from '../failure.ts'
 import { branchThrough, newestBranch, pathTo } from './branch.ts'
 import type { Turn } from './turn.ts'

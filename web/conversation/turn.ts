@@ -1,5 +1,6 @@
 /** A question on its way and the answer that comes back: what is known of it, and how each event changes that. */
-import type { Message, NumberedEvent, ReplyEvent, Source } from '../../lambdas/protocol.ts'
+import type { NumberedEvent, ReplyEvent, Source } from '../../lambdas/protocol/chat.ts'
+import type { Message } from '../../lambdas/protocol/messages.ts'
 import type { Question } from '../api.ts'
 import type { Failure } from '../failure.ts'
 

@@ -3,7 +3,7 @@
  * goes wrong is thrown as SignInError.
  */
 import * as oauth from 'oauth4webapi'
-import type { OidcSignIn } from '../../lambdas/protocol.ts'
+import type { OidcSignIn } from '../../lambdas/protocol/page-settings.ts'
 import { SignInError, type SignInProblem } from './problem.ts'
 import type { Person, Tokens } from './tokens.ts'
 

@@ -2,7 +2,7 @@
  * Being signed in at an OIDC issuer, in this tab. Tokens live in sessionStorage: a reload must not lose them, and they
  * must not outlive the tab, nor be there for every tab and everybody who opens this browser later, as in localStorage.
  */
-import type { OidcSignIn } from '../../lambdas/protocol.ts'
+import type { OidcSignIn } from '../../lambdas/protocol/page-settings.ts'
 import { ApiError, plainFailure } from '../failure.ts'
 import type { Identity } from '../identity.ts'
 import { forget, onOtherTab, read, seal, write } from '../storage.ts'

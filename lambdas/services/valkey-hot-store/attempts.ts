@@ -1,5 +1,6 @@
 /** Runs a script that opens a turn until it has all that it needs. */
-import { CodedError, type ErrorCode, type MessageRecord, type OnSave } from '../../protocol.ts'
+import { CodedError, type ErrorCode } from '../../protocol/errors.ts'
+import type { MessageRecord, OnSave } from '../../protocol/queue.ts'
 import type { Archived, LapsedTurn, OpenedTurn } from '../hot-store.ts'
 import { notOpened } from '../not-opened.ts'
 import type { LoadedSession, SessionWanted } from '../postgres-session-source.ts'

@@ -2,14 +2,11 @@
  * Token budgets: what a turn may use is held from before it is opened until it has its answer, whose real use is counted
  * then. Counters begin with what Postgres says.
  */
-import {
-  type Budgets,
-  estimateTokens,
-  type MessageRecord,
-  type OwnSettings,
-  type QuotaDetails,
-  type Tenant,
-} from '../../protocol.ts'
+import type { Tenant } from '../../protocol/callers.ts'
+import type { QuotaDetails } from '../../protocol/limits.ts'
+import type { MessageRecord } from '../../protocol/queue.ts'
+import type { Budgets, OwnSettings } from '../../protocol/tenants.ts'
+import { estimateTokens } from '../../protocol/text.ts'
 import { boundedMap } from '../bounded-map.ts'
 import { RESERVED_ANSWER_TOKENS, type Spending } from '../hot-store.ts'
 import { notOpened } from '../not-opened.ts'

@@ -1,6 +1,7 @@
 /** Idempotency keys: each names one turn of its caller, here for a day and in Postgres for ever. */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { CodedError, type Tenant } from '../../protocol.ts'
+import type { Tenant } from '../../protocol/callers.ts'
+import { CodedError } from '../../protocol/errors.ts'
 import type { ClaimedTurn, TurnRequest } from '../hot-store.ts'
 import type { Claim } from '../postgres-session-source.ts'
 import { inTime } from './in-time.ts'

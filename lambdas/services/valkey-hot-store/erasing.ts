@@ -2,7 +2,7 @@
  * Forgetting what was erased: every key of a session, whoever still writes. What is counted of its user stays until its time is
  * over: else whoever has used up a limit or a budget got another one by an erasure.
  */
-import type { Tenant } from '../../protocol.ts'
+import type { Tenant } from '../../protocol/callers.ts'
 import type { ErasedSession, Forgotten } from '../hot-store.ts'
 import type { Call } from '../valkey.ts'
 import { unlist } from './marks.ts'

@@ -1,5 +1,5 @@
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
-import { CodedError } from '../../protocol.ts'
+import { CodedError } from '../../protocol/errors.ts'
 
 /**
  * Postgres may sleep, and a cache be silent: what it has not said by then is `unavailable`. The work itself goes on. The

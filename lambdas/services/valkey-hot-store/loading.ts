@@ -1,5 +1,6 @@
 /** Brings a session, and what a thread needs of its history, from Postgres. */
-import type { MessageRecord, Tenant } from '../../protocol.ts'
+import type { Tenant } from '../../protocol/callers.ts'
+import type { MessageRecord } from '../../protocol/queue.ts'
 import type { Archived, LapsedTurn } from '../hot-store.ts'
 import type { LoadedSession, Refusal, SessionWanted } from '../postgres-session-source.ts'
 import type { Means } from './means.ts'

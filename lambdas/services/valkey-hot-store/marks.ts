@@ -2,7 +2,7 @@
  * How a turn is found by its id alone, and by those who look after all turns. These lie in other slots than the turn:
  * they are written beside it, before a client hears of the id, and whoever finds them looks whether the turn is there.
  */
-import type { Tenant } from '../../protocol.ts'
+import type { Tenant } from '../../protocol/callers.ts'
 import type { Call } from '../valkey.ts'
 import { type Place, placeKey, runningKey, shardOf } from './names.ts'
 

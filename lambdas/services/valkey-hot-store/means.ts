@@ -1,4 +1,4 @@
-import type { Count } from '../../protocol.ts'
+import type { Count } from '../../protocol/metrics.ts'
 import type { SessionSource } from '../postgres-session-source.ts'
 import type { Valkey } from '../valkey.ts'
 import type { Budgeting } from './budgets.ts'

@@ -1,6 +1,7 @@
 /** What stands in Valkey, and under which name. Everything has a time to live. */
 import { createHash } from 'node:crypto'
-import type { LimitCheck, Tenant } from '../../protocol.ts'
+import type { Tenant } from '../../protocol/callers.ts'
+import type { LimitCheck } from '../../protocol/limits.ts'
 
 /** Where a turn or a message lies. */
 export interface Place {

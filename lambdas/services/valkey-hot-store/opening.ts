@@ -1,5 +1,6 @@
 /** Opens turns: of new questions, and again of those that are there. */
-import type { Actor, OnSave, Tenant } from '../../protocol.ts'
+import type { Actor, Tenant } from '../../protocol/callers.ts'
+import type { OnSave } from '../../protocol/queue.ts'
 import type {
   Archived,
   ClaimedTurn,

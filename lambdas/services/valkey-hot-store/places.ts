@@ -1,5 +1,5 @@
 /** Where messages lie, and which of them this instance writes. */
-import type { Tenant } from '../../protocol.ts'
+import type { Tenant } from '../../protocol/callers.ts'
 import { type BoundedMap, boundedMap } from '../bounded-map.ts'
 import type { Archived } from '../hot-store.ts'
 import type { SessionSource } from '../postgres-session-source.ts'

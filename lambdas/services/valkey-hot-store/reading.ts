@@ -1,5 +1,6 @@
 /** What others ask of turns than their writers. */
-import type { ReplyEvent, Tenant } from '../../protocol.ts'
+import type { Tenant } from '../../protocol/callers.ts'
+import type { ReplyEvent } from '../../protocol/chat.ts'
 import type { ReplyLogPage, WatchedTurn } from '../hot-store.ts'
 import type { Call } from '../valkey.ts'
 import { readMember, unlist } from './marks.ts'

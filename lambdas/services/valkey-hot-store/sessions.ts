@@ -1,5 +1,6 @@
 /** What happens to sessions and messages beside their turns. Repeating any of it changes nothing. */
-import type { MessageRecord, Tenant } from '../../protocol.ts'
+import type { Tenant } from '../../protocol/callers.ts'
+import type { MessageRecord } from '../../protocol/queue.ts'
 import type { Call } from '../valkey.ts'
 import type { Means } from './means.ts'
 import { keysOf, type Place } from './names.ts'

@@ -1,5 +1,6 @@
 /** What a tenant has set, which an opening needs at once: remembered here and in Valkey, asked of Postgres beside. */
-import type { OwnSettings, Tenant } from '../../protocol.ts'
+import type { Tenant } from '../../protocol/callers.ts'
+import type { OwnSettings } from '../../protocol/tenants.ts'
 import { boundedMap } from '../bounded-map.ts'
 import type { SessionSource } from '../postgres-session-source.ts'
 import type { Valkey } from '../valkey.ts'

@@ -2,7 +2,7 @@
  * Turns that stand here and are written elsewhere: their opening was carried out here and not heard of in time, so that
  * they were opened in Postgres, too. Here they stay empty.
  */
-import type { Tenant } from '../../protocol.ts'
+import type { Tenant } from '../../protocol/callers.ts'
 import { unmark } from './marks.ts'
 import type { Means } from './means.ts'
 import { keysOf } from './names.ts'

@@ -1,6 +1,6 @@
 /** How the hot store's things are written in Valkey. */
 import { deflateRawSync, inflateRawSync } from 'node:zlib'
-import type { MessageRecord } from '../../protocol.ts'
+import type { MessageRecord } from '../../protocol/queue.ts'
 import type { UnplacedQuestion } from '../hot-store.ts'
 import type { Reply } from '../valkey.ts'
 

@@ -1,5 +1,8 @@
 /** A turn's answer, up to its end, for whoever holds its lease. */
-import { CodedError, type MessageRecord, type NumberedEvent, type Tenant } from '../../protocol.ts'
+import type { Tenant } from '../../protocol/callers.ts'
+import type { NumberedEvent } from '../../protocol/chat.ts'
+import { CodedError } from '../../protocol/errors.ts'
+import type { MessageRecord } from '../../protocol/queue.ts'
 import type { EventBatch, LeaseState, TakenTurn, TurnLease } from '../hot-store.ts'
 import type { Argument, Reply, Valkey } from '../valkey.ts'
 import { kept } from './loading.ts'
