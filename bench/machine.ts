@@ -1,8 +1,9 @@
 /** Where and of what a measurement was made. */
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
-import { availableParallelism, cpus, totalmem } from 'node:os'
+import { availableParallelism, cpus, loadavg, totalmem } from 'node:os'
 import { join } from 'node:path'
+import { rounded } from './figures.ts'
 
 export interface Circumstances {
   /** ISO 8601. */
@@ -21,6 +22,9 @@ export const circumstances = (): Circumstances => ({
   node: process.version,
   machine: `${availableParallelism()} x ${cpus()[0]?.model.trim() || process.arch}, ${Math.round(totalmem() / GIB)} GiB, ${process.platform}`,
 })
+
+/** Of the minute that has passed: what others did on this machine. */
+export const loadNow = (): number => rounded(loadavg()[0] ?? 0, 1)
 
 function commit(): string {
   try {

@@ -1,15 +1,14 @@
 /**
  * `npm run bench`: everything that is measured against a limit or a plain alternative, one section after the other, in less
- * than ten minutes; `--only save,load` runs some. Starts Postgres and Redis itself, and says what is left out where it cannot. Writes
- * bench/results/<date>.json, in which a section that ran again has taken its own place.
+ * than ten minutes; `--only save,load` runs some. Starts Postgres and Redis itself, and says what is left out where it
+ * cannot. Writes bench/results/<date>.json, in which a section that ran again has taken its own place.
  */
 import { existsSync, readFileSync } from 'node:fs'
-import { loadavg } from 'node:os'
 import { relative } from 'node:path'
 import { parseArgs } from 'node:util'
 import { SHARED_SERVER } from '../test/harness/postgres-server.ts'
 import { whyNoRedis } from '../test/harness/redis.ts'
-import { type Circumstances, circumstances, keepResult, resultFile } from './machine.ts'
+import { type Circumstances, circumstances, keepResult, loadNow, resultFile } from './machine.ts'
 import { findPostgres } from './postgres.ts'
 import { packageVersion, redisVersion } from './versions.ts'
 
@@ -33,7 +32,7 @@ interface Ran extends Circumstances {
 }
 
 /** Loaded when it runs: none of them waits for what another one needs. */
-async function measured<Figures extends object>(
+async function printed<Figures extends object>(
   measure: Promise<Figures>,
   print: (figures: Figures) => void,
 ): Promise<Figures> {
@@ -48,7 +47,7 @@ const sections: Record<string, Section> = {
     run: async () => {
       const { measureStreaming } = await import('./stream/section.ts')
       const { printStreaming } = await import('./stream/print.ts')
-      return measured(measureStreaming({ quick: true }), printStreaming)
+      return printed(measureStreaming({ quick: true }), printStreaming)
     },
   },
   save: {
@@ -56,7 +55,7 @@ const sections: Record<string, Section> = {
     needsPostgres: true,
     run: async () => {
       const { measureSave, printSave } = await import('./save/section.ts')
-      return measured(measureSave(), printSave)
+      return printed(measureSave(), printSave)
     },
   },
   append: {
@@ -64,7 +63,7 @@ const sections: Record<string, Section> = {
     needsPostgres: true,
     run: async () => {
       const { measureAppend, printAppend } = await import('./append/section.ts')
-      return measured(measureAppend(), printAppend)
+      return printed(measureAppend(), printAppend)
     },
   },
   load: {
@@ -72,7 +71,7 @@ const sections: Record<string, Section> = {
     needsPostgres: true,
     run: async () => {
       const { measureLoad, printLoad } = await import('./load/section.ts')
-      return measured(measureLoad(), printLoad)
+      return printed(measureLoad(), printLoad)
     },
   },
   archive: {
@@ -80,7 +79,7 @@ const sections: Record<string, Section> = {
     needsPostgres: true,
     run: async (serverUrl) => {
       const { measureArchive, printArchive } = await import('./archive/section.ts')
-      return measured(measureArchive({ serverUrl, sizes: [30_000], restore: true, bare: true }), printArchive)
+      return printed(measureArchive({ serverUrl, sizes: [30_000], restore: true, bare: true }), printArchive)
     },
   },
   lookup: {
@@ -89,14 +88,14 @@ const sections: Record<string, Section> = {
     needsRedis: true,
     run: async () => {
       const { measureLookup, printLookup } = await import('./lookup/section.ts')
-      return measured(measureLookup({ rounds: 30 }), printLookup)
+      return printed(measureLookup({ rounds: 30 }), printLookup)
     },
   },
   start: {
     title: 'Start-up',
     run: async () => {
       const { measureStart, printStart } = await import('./start/section.ts')
-      return measured(measureStart({ rounds: 5 }), printStart)
+      return printed(measureStart({ rounds: 5 }), printStart)
     },
   },
 }
@@ -142,7 +141,7 @@ if (failed.length > 0) {
 /** Undefined where it was left out or failed: the others are measured, all the same. */
 async function runSection(name: string): Promise<Ran | undefined> {
   const { title, needsPostgres, needsRedis, run } = sections[name] as Section
-  const loadBefore = Math.round((loadavg()[0] ?? 0) * 10) / 10
+  const loadBefore = loadNow()
   console.log(`\n## ${title} (load before: ${loadBefore})\n`)
   const missing = [needsPostgres && noPostgres, needsRedis && whyNoRedis].filter(Boolean)
   if (missing.length > 0) {

@@ -102,14 +102,14 @@ async function measureLengths(client: pg.Client, owner: pg.Client): Promise<Appe
     LENGTHS.map((messages) => {
       const seen = costs.get(`${subject} ${messages}`) ?? []
       const { ms, walBytes, blocks } = medianCost(seen)
-      const timesInsert = besides(seen, costs.get(`${BASELINE} ${messages}`) ?? [])
+      const timesInsert = againstInsert(seen, costs.get(`${BASELINE} ${messages}`) ?? [])
       return { subject, messages, ms: rounded(ms), walBytes, blocks, timesInsert }
     }),
   )
 }
 
 /** What is counted is in other rounds than what is timed. */
-function besides(own: readonly Cost[], insert: readonly Cost[]): Cost {
+function againstInsert(own: readonly Cost[], insert: readonly Cost[]): Cost {
   const timed = (costs: readonly Cost[]) => costs.map(({ ms }) => ms).filter((ms) => !Number.isNaN(ms))
   const [counted, ofInsert] = [medianCost(own), medianCost(insert)]
   return {

@@ -3,14 +3,13 @@
  * and how long others wait for its locks. A real Postgres, the embedded bucket, and the function in a process of its own.
  * Writes bench/results/archive-<date>.json.
  */
-import { loadavg } from 'node:os'
 import { relative } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { createDatabase, startEmbeddedServer } from '../../test/harness/postgres-server.ts'
 import { startTurnkeep } from '../../test/harness/turnkeep.ts'
 import { connect } from '../connect.ts'
-import { circumstances, keepResult } from '../machine.ts'
+import { circumstances, keepResult, loadNow } from '../machine.ts'
 import { apart, archive, measureArchive } from './section.ts'
 import { MESSAGES_PER_SESSION, seed } from './seed.ts'
 import { appendTo, type Delays } from './traffic.ts'
@@ -28,7 +27,7 @@ const BATCH_OF_TRAFFIC = { sessions: 40, old: 5_000 }
 const QUIET_MS = 5_000
 
 /** Of the last minute: what others did on this machine, which the figures are to be read with. */
-const loadBefore = Math.round((loadavg()[0] ?? 0) * 10) / 10
+const loadBefore = loadNow()
 const measured = circumstances()
 const server = await startEmbeddedServer(DATABASE_SETTINGS)
 const figures = await measureArchive({ serverUrl: server.url, sizes })

@@ -3,13 +3,13 @@
  * the processor's caches cold and its clock low, and every message and statement comes by itself. No meter stands on these
  * connections, since with so many turns at once it would be what they wait for.
  */
-import { loadavg } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Overlapping, ProcessorTime } from '../../lib/cost/consumption.ts'
 import { clientOf } from '../../test/harness/client.ts'
 import type { Redis } from '../../test/harness/redis.ts'
 import { ACME, startTurnkeep, type Turnkeep } from '../../test/harness/turnkeep.ts'
 import { median } from '../figures.ts'
+import { loadNow } from '../machine.ts'
 import { msBelow, msOf } from '../processor.ts'
 import type { CacheMeter, Times } from './cache.ts'
 import { ANSWER_MS, AS_DEPLOYED, converse, quiet, TURN, WITH_BUDGET } from './conversation.ts'
@@ -47,7 +47,7 @@ export interface Overlapped {
 }
 
 export async function overlap(cache?: { redis: Redis; meter: CacheMeter }): Promise<Overlapped> {
-  const loadBefore = Math.round((loadavg()[0] ?? 0) * 10) / 10
+  const loadBefore = loadNow()
   const product = await startTurnkeep({
     name: 'bench_turns',
     ...AS_DEPLOYED,

@@ -1,8 +1,9 @@
 /** One turn's share of what was seen. */
 import type { Calls, FunctionUse } from '../../lib/cost/consumption.ts'
+import { rounded } from '../figures.ts'
 import type { Seen } from './edge.ts'
 
-export const round = (value: number): number => Math.round(value * 1_000) / 1_000
+export const round = (value: number): number => rounded(value, 3)
 
 export function functionsOf(
   { invocations }: Seen,

@@ -119,7 +119,7 @@ function cacheRow({ cache }: Consumption): Record<string, string> {
   const { commands, gigabyteHours, simpleMicroseconds } = cache
   const sum = (value: (one: (typeof commands)[number]) => number) =>
     amount(commands.reduce((all, one) => all + value(one), 0))
-  const [append] = commands.filter(({ operation }) => operation === 'append')
+  const append = commands.find(({ operation }) => operation === 'append')
   const { leastCacheGb, hoursAMonth } = assumptions
   return {
     'commands and scripts': sum(({ calls }) => calls),
