@@ -27,8 +27,8 @@ export async function removeDead(services: ObjectServices, tenant: Tenant): Prom
 }
 
 /**
- * Those that were given up, or whose place another one has taken. One that never was complete may still be written to: it stays
- * known, and the next archive run removes it once more.
+ * Those that were given up, whose place another one has taken, or whose time is over. One that never was complete may still be
+ * written to: it stays known, and the next archive run removes it once more.
  */
 export async function removeDropped(services: ObjectServices, tenant: Tenant): Promise<void> {
   const dropped = await services.database.callFor<Unneeded & { was_complete: boolean }>(
