@@ -6,13 +6,29 @@ import { connect, connectAsFunction } from '../connect.ts'
 import { medianRatio, rounded, shuffled, verdict } from '../figures.ts'
 import { ANSWER_CHARACTERS, COMPANY, QUESTION_CHARACTERS, type Thread } from '../turns.ts'
 import { measureStored, type Stored } from './stored.ts'
-import { makeThreads } from './threads.ts'
-import { appendTurn, type Cost, counting, insertTurn, medianCost, type Run, timing } from './turn.ts'
+import { makeThreads, makeWholes } from './threads.ts'
+import {
+  appendTurn,
+  type Cost,
+  counting,
+  insertTurn,
+  medianCost,
+  type Run,
+  rewriteConversation,
+  timing,
+  type Whole,
+} from './turn.ts'
 
-/** What is done in a conversation; the last stands for what it would cost without us. */
+const OWN = ['open', 'open, turns of today', 'save', 'save, turns of today'] as const
+/** What it would cost without us. */
 const BASELINE = 'bare insert'
-const SUBJECTS = ['open', 'open, turns of today', 'save', 'save, turns of today', BASELINE] as const
+/** What it costs where a conversation is one document. */
+const REWRITE = 'conversation rewritten'
+/** What is done in a conversation. */
+const SUBJECTS = [...OWN, BASELINE, REWRITE] as const
 export type AppendSubject = (typeof SUBJECTS)[number]
+
+const isOwn = (subject: AppendSubject): boolean => OWN.some((own) => own === subject)
 
 export interface AppendFigure extends Cost {
   /** That the conversation has before. */
@@ -23,20 +39,29 @@ export interface AppendFigure extends Cost {
 }
 
 export interface AppendFigures {
-  samples: number
+  /** Of each figure in milliseconds. */
+  samples: { appended: number; rewritten: number }
   appends: AppendFigure[]
   /** Of each subject, the dearest length against the cheapest. */
   spread: Record<AppendSubject, Cost>
   stored: Stored[]
 }
 
+interface Rounds {
+  rounds: number
+  /** Of them, the first: they run under EXPLAIN, which is not timed. */
+  counted: number
+  /** After those. */
+  warmUp: number
+}
+
 const LENGTHS = [10, 100, 1_000, 10_000]
 /** Of each length and kind. Each is appended to equally often, and grows by 20 messages meanwhile. */
 const THREADS = 8
-const ROUNDS = 80
-/** Of them some run under EXPLAIN, which is not timed. */
-const COUNTED_ROUNDS = 20
-const WARM_UP_ROUNDS = 4
+const ROUNDS: Rounds = { rounds: 80, counted: 20, warmUp: 4 }
+/** The longest conversation takes a third of a second to be written anew. */
+const REWRITING_ROUNDS: Rounds = { rounds: 16, counted: 4, warmUp: 2 }
+const timedIn = ({ rounds, counted, warmUp }: Rounds): number => rounds - counted - warmUp
 const MOST_SPREAD = 1.1
 const MOST_STORED = 1.5
 
@@ -50,7 +75,7 @@ export async function measureAppend(): Promise<AppendFigures> {
     const stored = await measureStored(client, owner)
     const appends = await measureLengths(client, owner)
     return {
-      samples: ROUNDS - COUNTED_ROUNDS - WARM_UP_ROUNDS,
+      samples: { appended: timedIn(ROUNDS), rewritten: timedIn(REWRITING_ROUNDS) },
       appends,
       spread: Object.fromEntries(
         SUBJECTS.map((subject) => [subject, spreadOf(appends.filter((one) => one.subject === subject))]),
@@ -69,41 +94,66 @@ async function measureLengths(client: pg.Client, owner: pg.Client): Promise<Appe
   const today = await makeThreads(owner, lengths, true)
   const bare = await makeThreads(owner, LENGTHS, false)
   await owner.query('vacuum analyze public.chat_messages, public.chat_sessions, public.chat_turns')
-  const costs = new Map<string, Cost[]>()
-  const add = (subject: AppendSubject, messages: number, cost: Cost): void => {
-    const key = `${subject} ${messages}`
-    costs.set(key, [...(costs.get(key) ?? []), cost])
-  }
-  const places = LENGTHS.map((messages, place) => ({ messages, place }))
-  for (let round = 0; round < ROUNDS; round += 1) {
-    const run: Run = round < COUNTED_ROUNDS ? counting(client) : timing(client)
-    const isWarmUp = round >= COUNTED_ROUNDS && round < COUNTED_ROUNDS + WARM_UP_ROUNDS
-    for (const { messages, place } of shuffled(places)) {
-      const at = place * THREADS + (round % THREADS)
-      const seen: [AppendSubject, Cost][] = []
-      const ways = [
-        async () => {
-          const { opening, saving } = await appendTurn(client, run, older[at] as Thread)
-          seen.push(['open', opening], ['save', saving])
-        },
-        async () => {
-          const { opening, saving } = await appendTurn(client, run, today[at] as Thread)
-          seen.push(['open, turns of today', opening], ['save, turns of today', saving])
-        },
-        async () => {
-          seen.push([BASELINE, await insertTurn(run, bare[place] as Thread)])
-        },
+  const insert: Way = async (run, { place }) => [[BASELINE, await insertTurn(run, bare[place] as Thread)]]
+  const append =
+    (threads: readonly Thread[], open: AppendSubject, save: AppendSubject): Way =>
+    async (run, { thread }) => {
+      const { opening, saving } = await appendTurn(client, run, threads[thread] as Thread)
+      return [
+        [open, opening],
+        [save, saving],
       ]
-      for (const way of shuffled(ways)) await way()
-      if (!isWarmUp) for (const [subject, cost] of seen) add(subject, messages, cost)
+    }
+  const appended = await inRounds(client, ROUNDS, [
+    append(older, 'open', 'save'),
+    append(today, 'open, turns of today', 'save, turns of today'),
+    insert,
+  ])
+  // Afterwards: what it leaves for the disk to do would be waited for by the others.
+  const wholes = await makeWholes(owner, lengths)
+  const rewritten = await inRounds(client, REWRITING_ROUNDS, [
+    async (run, { thread }) => [[REWRITE, await rewriteConversation(run, wholes[thread] as Whole)]],
+    insert,
+  ])
+  return [...appended, ...rewritten.filter(({ subject }) => subject === REWRITE)]
+}
+
+interface Place {
+  /** Of the length. */
+  place: number
+  /** Of one of the threads of that length: another in each round. */
+  thread: number
+}
+
+/** Appends a turn, and tells what that cost by subject. */
+type Way = (run: Run, at: Place) => Promise<[AppendSubject, Cost][]>
+
+/** Every way in every length, round by round. One of the ways is the baseline. */
+async function inRounds(
+  client: pg.Client,
+  { rounds, counted, warmUp }: Rounds,
+  ways: readonly Way[],
+): Promise<AppendFigure[]> {
+  const costs = LENGTHS.map(() => new Map<AppendSubject, Cost[]>())
+  for (let round = 0; round < rounds; round += 1) {
+    const run: Run = round < counted ? counting(client) : timing(client)
+    const isWarmUp = round >= counted && round < counted + warmUp
+    for (const place of shuffled(LENGTHS.map((_, place) => place))) {
+      const at = { place, thread: place * THREADS + (round % THREADS) }
+      for (const way of shuffled(ways))
+        for (const [subject, cost] of await way(run, at)) {
+          const seen = costs[place]?.get(subject) ?? []
+          if (!isWarmUp) costs[place]?.set(subject, [...seen, cost])
+        }
     }
   }
   return SUBJECTS.flatMap((subject) =>
-    LENGTHS.map((messages) => {
-      const seen = costs.get(`${subject} ${messages}`) ?? []
+    LENGTHS.flatMap((messages, place) => {
+      const seen = costs[place]?.get(subject)
+      if (seen === undefined) return []
       const { ms, walBytes, blocks } = medianCost(seen)
-      const timesInsert = againstInsert(seen, costs.get(`${BASELINE} ${messages}`) ?? [])
-      return { subject, messages, ms: rounded(ms), walBytes, blocks, timesInsert }
+      const timesInsert = againstInsert(seen, costs[place]?.get(BASELINE) ?? [])
+      return [{ subject, messages, ms: rounded(ms), walBytes, blocks, timesInsert }]
     }),
   )
 }
@@ -129,7 +179,7 @@ function spreadOf(figures: readonly Cost[]): Cost {
 
 export function printAppend({ samples, appends, spread, stored }: AppendFigures): void {
   console.log(
-    `A turn: ${QUESTION_CHARACTERS} and ${ANSWER_CHARACTERS} characters. p50 of ${samples}, one connection; what is counted is without the commit.`,
+    `A turn: ${QUESTION_CHARACTERS} and ${ANSWER_CHARACTERS} characters. p50 of ${samples.appended} (rewritten: of ${samples.rewritten}), one connection; what is counted is without the commit.`,
   )
   console.log(
     table(
@@ -149,7 +199,7 @@ export function printAppend({ samples, appends, spread, stored }: AppendFigures)
   for (const subject of SUBJECTS) {
     const { ms, walBytes, blocks } = spread[subject]
     const isFlat = Math.max(ms, walBytes, blocks) <= MOST_SPREAD
-    const aim = subject === BASELINE ? '' : `; aim ${MOST_SPREAD}: ${verdict(isFlat)}`
+    const aim = !isOwn(subject) ? '' : `; aim ${MOST_SPREAD}: ${verdict(isFlat)}`
     console.log(
       `${subject}: dearest against cheapest ${ms} in time, ${walBytes} in WAL, ${blocks} in blocks${aim}`,
     )

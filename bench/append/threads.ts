@@ -2,7 +2,15 @@
 import { v7 as uuidv7 } from 'uuid'
 import type { connect } from '../connect.ts'
 import { textOf } from '../text.ts'
-import { ANSWER_CHARACTERS, COMPANY, QUESTION_CHARACTERS, type Thread } from '../turns.ts'
+import {
+  ANSWER_CHARACTERS,
+  COMPANY,
+  newThread,
+  nextTurn,
+  QUESTION_CHARACTERS,
+  type Thread,
+} from '../turns.ts'
+import { WHOLE_TABLE, type Whole } from './turn.ts'
 
 /** Different ones of each kind. */
 const TEXTS = 200
@@ -24,6 +32,30 @@ export async function makeThreads(
   await owner.query(THREADS, [COMPANY, ids, JSON.stringify(texts), today ? '12 hours' : '20 days'])
   if (today) await owner.query(TURNS, [COMPANY, ids])
   return threads
+}
+
+/** The same conversations, each of them one document in a row of its own. */
+export async function makeWholes(
+  owner: Awaited<ReturnType<typeof connect>>,
+  lengths: readonly number[],
+): Promise<Whole[]> {
+  await owner.query(`
+    create table public.${WHOLE_TABLE} (id uuid primary key, body json not null, updated_at timestamptz not null default now());
+    grant select, update on public.${WHOLE_TABLE} to turnkeep_app`)
+  const wholes = lengths.map((messages): Whole => {
+    const thread = newThread()
+    const turns = Array.from({ length: messages / 2 }, () => nextTurn(thread)).flat()
+    return {
+      thread,
+      messages: turns.map(({ id, role, content, created_at }) => ({ id, role, content, created_at })),
+    }
+  })
+  for (const { thread, messages } of wholes)
+    await owner.query(`insert into public.${WHOLE_TABLE} (id, body) values ($1, $2)`, [
+      thread.sessionId,
+      JSON.stringify({ messages }),
+    ])
+  return wholes
 }
 
 const THREADS = `

@@ -110,6 +110,25 @@ export async function insertTurn(run: Run, thread: Thread): Promise<Cost> {
   return cost
 }
 
+/** A conversation that is kept as one document. */
+export interface Whole {
+  thread: Thread
+  messages: object[]
+}
+
+export const WHOLE_TABLE = 'whole_conversations'
+
+/** As it is done where a conversation is one document: all of it is written with each turn. Reading it and putting it together is left out. */
+export async function rewriteConversation(run: Run, { thread, messages }: Whole): Promise<Cost> {
+  for (const { id, role, content, created_at } of nextTurn(thread))
+    messages.push({ id, role, content, created_at })
+  const { cost } = await run(
+    `update public.${WHOLE_TABLE} set body = $2::json, updated_at = now() where id = $1::uuid`,
+    [thread.sessionId, JSON.stringify({ messages })],
+  )
+  return cost
+}
+
 export const medianCost = (costs: readonly Cost[]): Cost => {
   const of = (name: keyof Cost): number =>
     median(costs.map((cost) => cost[name]).filter((value) => !Number.isNaN(value)))
