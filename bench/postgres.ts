@@ -7,8 +7,12 @@ export async function findPostgres(): Promise<
   { server: PostgresServer; version: string } | { reason: string }
 > {
   try {
+    await using started = new AsyncDisposableStack() // ends it where its version cannot be asked
     const server = await startPostgresServer()
-    return { server, version: await postgresVersion(server.url) }
+    started.defer(server.close)
+    const version = await postgresVersion(server.url)
+    started.move()
+    return { server, version }
   } catch (error) {
     // A name with several addresses, none of which answers, has an error without words.
     const { message, code } = error as Error & { code?: string }

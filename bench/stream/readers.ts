@@ -169,7 +169,7 @@ export async function measureReaders(stack: Stack, rounds: number): Promise<Read
   await interleave(cases, rounds, async ({ subject, readers, seen }) => {
     seen.push(await (subject.read ? watch : askRelay)(subject, conversation, readers))
   })
-  const number = (value: number) => (Number.isNaN(value) ? null : rounded(value))
+  const orNull = (value: number) => (Number.isNaN(value) ? null : rounded(value))
   return cases
     .filter(({ subject, readers }) => subject.read && readers > 0)
     .map(({ subject, readers, seen }) => {
@@ -181,23 +181,23 @@ export async function measureReaders(stack: Stack, rounds: number): Promise<Read
         subject: subject.name,
         readers,
         behindMs: rounded(median(seen.map(({ behindMs }) => behindMs))),
-        processorMsEach: number(median(each)),
-        timesAnswer: number(
+        processorMsEach: orNull(median(each)),
+        timesAnswer: orNull(
           medianRatio(
             each,
             alone.map(({ processorMs }) => processorMs),
           ),
         ),
-        timesRelay: number(
+        timesRelay: orNull(
           medianRatio(
             each,
             relay.map(({ processorMs }) => processorMs / readers),
           ),
         ),
         endedWholeMs: rounded(median(seen.map(({ endedWholeMs }) => endedWholeMs))),
-        endedProcessorMsEach: number(median(seen.map(({ endedProcessorMs }) => endedProcessorMs / readers))),
+        endedProcessorMsEach: orNull(median(seen.map(({ endedProcessorMs }) => endedProcessorMs / readers))),
         endedTimesRelay: timesRelay(({ endedWholeMs }) => endedWholeMs),
-        endedProcessorTimesRelay: number(timesRelay(({ endedProcessorMs }) => endedProcessorMs)),
+        endedProcessorTimesRelay: orNull(timesRelay(({ endedProcessorMs }) => endedProcessorMs)),
       }
     })
 }
