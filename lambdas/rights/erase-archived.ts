@@ -21,6 +21,7 @@ import {
   linesOf,
   messageOf,
   readSegment,
+  readsOf,
   SCHEMA_VERSION,
 } from '../ageing/segments.ts'
 import { removeTexts } from '../messages/large-text.ts'
@@ -218,9 +219,6 @@ async function writeAgain(
   }
 }
 
-/** What is read at once: neighbours. */
-const MAX_READ_BYTES = 4_000_000
-
 /** Segments with their bytes, in their order. */
 async function* membersOf(
   bucket: Bucket,
@@ -235,25 +233,6 @@ async function* membersOf(
       yield [segment, bytes.subarray(start, start + segment.byte_length)]
     }
   }
-}
-
-interface Read {
-  offset: number
-  length: number
-  members: SegmentRow[]
-}
-
-function readsOf(segments: readonly SegmentRow[]): Read[] {
-  const reads: Read[] = []
-  for (const segment of segments) {
-    const { byte_offset: offset, byte_length: length } = segment
-    const last = reads.at(-1)
-    if (last && last.offset + last.length === offset && last.length + length <= MAX_READ_BYTES) {
-      last.length += length
-      last.members.push(segment)
-    } else reads.push({ offset, length, members: [segment] })
-  }
-  return reads
 }
 
 interface Copying {
