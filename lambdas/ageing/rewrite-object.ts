@@ -12,7 +12,7 @@ import type { Database } from '../services/database.ts'
 import { manifestKeyOf, manifestOf, pack } from './archive-object.ts'
 import { GivenUp, type ObjectServices, unlessGivenUp, uploadTo } from './begun-object.ts'
 import type { ObjectSegment } from './object-segments.ts'
-import { BrokenSegment, checkSegment, linesOf, messageOf, SCHEMA_VERSION } from './segments.ts'
+import { BrokenSegment, checkSegment, linesOf, messageOf, readsOf, SCHEMA_VERSION } from './segments.ts'
 
 /** Without their texts some 600 bytes each: a response of the Data API holds 1 MiB. */
 const LINES_IN_CALL = 500
@@ -55,9 +55,6 @@ export async function writeAgain(
   }
 }
 
-/** What is read at once: neighbours. */
-const MAX_READ_BYTES = 4_000_000
-
 /** Segments with their bytes, in their order. */
 async function* membersOf(
   bucket: Bucket,
@@ -72,25 +69,6 @@ async function* membersOf(
       yield [segment, bytes.subarray(start, start + segment.byte_length)]
     }
   }
-}
-
-interface Read {
-  offset: number
-  length: number
-  members: ObjectSegment[]
-}
-
-function readsOf(segments: readonly ObjectSegment[]): Read[] {
-  const reads: Read[] = []
-  for (const segment of segments) {
-    const { byte_offset: offset, byte_length: length } = segment
-    const last = reads.at(-1)
-    if (last && last.offset + last.length === offset && last.length + length <= MAX_READ_BYTES) {
-      last.length += length
-      last.members.push(segment)
-    } else reads.push({ offset, length, members: [segment] })
-  }
-  return reads
 }
 
 interface Copying {

@@ -112,6 +112,31 @@ export const readSegment = async (
   place: SegmentPlace,
 ): Promise<ArchivedMessage[]> => (await readLines(bucket, place)).map(messageOf)
 
+/** What is read at once. */
+const MAX_READ_BYTES = 4_000_000
+
+export interface Read<Segment> {
+  offset: number
+  length: number
+  members: Segment[]
+}
+
+/** How segments of one object, in their order, are read: neighbours at once. */
+export function readsOf<Segment extends Pick<SegmentPlace, 'byte_offset' | 'byte_length'>>(
+  segments: readonly Segment[],
+): Read<Segment>[] {
+  const reads: Read<Segment>[] = []
+  for (const segment of segments) {
+    const { byte_offset: offset, byte_length: length } = segment
+    const last = reads.at(-1)
+    if (last && last.offset + last.length === offset && last.length + length <= MAX_READ_BYTES) {
+      last.length += length
+      last.members.push(segment)
+    } else reads.push({ offset, length, members: [segment] })
+  }
+  return reads
+}
+
 /** A line as the row that it was: with its text where it stood, in the object that content_key names if it had one. */
 export function rowOf({ content, content_key }: ArchivedMessage, line: string): string {
   if (content_key === null) return line

@@ -1,18 +1,14 @@
-/** One object of the archive becomes rows again, segment by segment. */
+/** One object of the archive becomes rows again. */
 import { createHash } from 'node:crypto'
-import {
-  type ArchivedMessage,
-  BrokenSegment,
-  linesOf,
-  messageOf,
-  rowOf,
-  SCHEMA_VERSION,
-  type SegmentPlace,
-} from '../../lambdas/ageing/segments.ts'
+import { inOrder } from '../../lambdas/ageing/in-order.ts'
+import { BrokenSegment, SCHEMA_VERSION, type SegmentPlace } from '../../lambdas/ageing/segments.ts'
 import type { Tenant } from '../../lambdas/protocol/callers.ts'
 import { reasonOf } from '../failures.ts'
-import type { Archive, ArchiveObject, ManifestSegment } from './archive.ts'
-import type { Outcome, Restoring } from './database.ts'
+import type { ArchiveObject, Manifest, ManifestSegment } from './archive.ts'
+import type { Outcome } from './database.ts'
+import { inCalls } from './in-calls.ts'
+import { inBatches, putBack, type Services } from './put-back.ts'
+import { type Line, readSegments } from './read-segments.ts'
 import { isErased, type Tombstones } from './tombstones.ts'
 
 export interface Wanted {
@@ -27,154 +23,86 @@ export interface Restored {
   failed: string[]
 }
 
-interface Services {
-  archive: Archive
-  database: Restoring
+interface Readable {
+  object: ArchiveObject
+  /** Absent: nothing has left Postgres because of it. */
+  manifest: Manifest | undefined
   tombstones: Tombstones
 }
 
 /** Told to Postgres in one call: their ids are most of it. */
 const ADOPTED_IN_CALL = 20_000
-/** Of lines in one call: a request of the Data API holds 4 MiB, and within it their quotes are escaped once more. */
-const CALL_BYTES = 1_000_000
-const CALL_LINES = 500
+/** While Postgres has two the next one is read. No two have a message in common, and each locks sessions last and in order. */
+const BATCHES_AT_ONCE = 3
 
-/** A segment that is damaged is passed over: the rest comes back. */
+/** A segment that is damaged is passed over: the rest comes back. Memory holds one read and so many batches. */
 export async function restoreObject(
   services: Services,
-  object: ArchiveObject,
+  { object, manifest, tombstones }: Readable,
   wanted: Wanted,
   signal: AbortSignal,
 ): Promise<Restored> {
-  const { archive, database } = services
-  const done: Restored = { outcomes: { restored: 0, replaced: 0, present: 0, erased: 0 }, failed: [] }
-  const manifest = await archive.manifest(object)
-  if (manifest === undefined) return done
-  if (manifest.schemaVersion !== SCHEMA_VERSION) {
-    done.failed.push(`${object.key}: schema version ${manifest.schemaVersion} is not known here.`)
-    return done
+  const { outcomes, failed }: Restored = {
+    outcomes: { restored: 0, replaced: 0, present: 0, erased: 0 },
+    failed: [],
   }
-  const restored: { segment: ManifestSegment; ids: string[] }[] = []
-  for (const segment of manifest.segments) {
-    if (signal.aborted) return done
-    if (wanted.session !== undefined && segment.sessionId !== wanted.session) continue
-    try {
-      restored.push({ segment, ids: await restoreSegment(services, object, segment, done.outcomes) })
-    } catch (error) {
-      if (signal.aborted) return done
-      done.failed.push(error instanceof BrokenSegment ? error.message : `${object.key}: ${reasonOf(error)}`)
+  if (manifest === undefined) return { outcomes, failed }
+  if (manifest.schemaVersion !== SCHEMA_VERSION) {
+    failed.push(`${object.key}: schema version ${manifest.schemaVersion} is not known here.`)
+    return { outcomes, failed }
+  }
+  const fail = (error: unknown): void => {
+    if (signal.aborted) throw error
+    failed.push(error instanceof BrokenSegment ? error.message : `${object.key}: ${reasonOf(error)}`)
+  }
+  const segments = manifest.segments.filter(
+    ({ sessionId }) => wanted.session === undefined || sessionId === wanted.session,
+  )
+  const adopted: (Record<string, unknown> & { message_ids: string[] })[] = []
+  async function* kept(): AsyncGenerator<Line[], void> {
+    const places = segments.map((segment) => recordOf(object, segment))
+    for await (const { place, lines } of readSegments(services.archive, places, fail)) {
+      const some = lines.filter(({ message }) => !isErased(tombstones, message))
+      outcomes.erased += lines.length - some.length
+      adopted.push({ ...place, message_ids: some.map(({ message }) => message.id) })
+      yield some
     }
+  }
+  try {
+    const put = (lines: Line[]) => putBack(services, object, lines, { outcomes, fail })
+    for await (const _ of inOrder(inBatches(kept()), BATCHES_AT_ONCE, put)) signal.throwIfAborted()
+  } catch (error) {
+    if (!signal.aborted) throw error
+    return { outcomes, failed }
   }
   // One that Postgres does not know, since it is older, is told to it when all of it is back, and not before: it would be read.
-  if (wanted.session === undefined && done.failed.length === 0) {
-    const { bytes, sha256, messages, segments, schemaVersion } = manifest
-    const facts = {
-      bytes,
-      sha256,
-      messages,
-      segments: segments.length,
-      schema_version: schemaVersion,
-      written_at: writtenAt(object),
-      has_erased: done.outcomes.erased > 0,
-    }
-    for (const some of inCalls(restored, ADOPTED_IN_CALL, ({ ids }) => ids.length))
-      await database.adopt(
-        object.tenant,
-        object.key,
-        facts,
-        some.map(({ segment, ids }) => ({ ...recordOf(object, segment), message_ids: ids })),
-      )
+  if (wanted.session === undefined && failed.length === 0) {
+    const facts = factsOf(object, manifest, outcomes.erased > 0)
+    for await (const some of inCalls([adopted], ADOPTED_IN_CALL, ({ message_ids }) => message_ids.length))
+      await services.database.adopt(object.tenant, object.key, facts, some)
   }
-  return done
+  return { outcomes, failed }
 }
 
-function inCalls<Item>(items: readonly Item[], most: number, weightOf: (item: Item) => number): Item[][] {
-  const calls: Item[][] = []
-  let weight = Number.POSITIVE_INFINITY
-  for (const item of items) {
-    weight += weightOf(item)
-    if (weight > most) {
-      calls.push([])
-      weight = weightOf(item)
-    }
-    calls.at(-1)?.push(item)
-  }
-  return calls
-}
+/** As archive_objects has it. */
+const factsOf = (
+  object: ArchiveObject,
+  { bytes, sha256, messages, segments, schemaVersion }: Manifest,
+  hasErased: boolean,
+) => ({
+  bytes,
+  sha256,
+  messages,
+  segments: segments.length,
+  schema_version: schemaVersion,
+  written_at: writtenAt(object),
+  has_erased: hasErased,
+})
 
 /** Its name is a UUID of version 7, which begins with the time. */
 function writtenAt({ key }: ArchiveObject): string {
   const [, high = '', low = ''] = /([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f-]+\.jsonl\.gz$/.exec(key) ?? []
   return new Date(Number.parseInt(high + low, 16)).toISOString()
-}
-
-/** Puts a segment's messages back, and returns their ids. */
-async function restoreSegment(
-  { archive, database, tombstones }: Services,
-  { key, tenant }: ArchiveObject,
-  segment: ManifestSegment,
-  outcomes: Restored['outcomes'],
-): Promise<string[]> {
-  const lines = await readLines(archive, recordOf({ key, tenant }, segment))
-  const ids: string[] = []
-  const large: ArchivedMessage[] = []
-  let rows: string[] = []
-  let rowBytes = 0
-  const put = async (): Promise<void> => {
-    if (rows.length === 0) return
-    await putNewer({ archive, database }, { key, tenant }, ids.slice(-rows.length))
-    const put = await database.put(tenant, rows)
-    for (const outcome of put.values()) outcomes[outcome] += 1
-    for (const { id, content_key, content } of large.splice(0))
-      if (content_key !== null && put.get(id) !== 'erased') await archive.keepText(content_key, content)
-    rows = []
-    rowBytes = 0
-  }
-  for (const line of lines) {
-    const message = messageOf(line)
-    if (isErased(tombstones, message)) {
-      outcomes.erased += 1
-      continue
-    }
-    const row = rowOf(message, line)
-    if (rows.length >= CALL_LINES || rowBytes + row.length > CALL_BYTES) await put()
-    ids.push(message.id)
-    rows.push(row)
-    rowBytes += Buffer.byteLength(row)
-    if (message.content_key !== null) large.push(message)
-  }
-  await put()
-  return ids
-}
-
-/**
- * Of messages that have left for another object since, the copies that are there: before the older ones of this object, which
- * then change nothing. Those that cannot be read are no reason to keep back the older ones.
- */
-async function putNewer(
-  { archive, database }: Pick<Services, 'archive' | 'database'>,
-  { key, tenant }: ArchiveObject,
-  ids: readonly string[],
-): Promise<void> {
-  for (const { message_ids, ...place } of await database.elsewhere(tenant, key, ids)) {
-    const wanted = new Set(message_ids)
-    const lines = await readLines(archive, place).catch((error) => {
-      if (error instanceof BrokenSegment) return []
-      throw error
-    })
-    const rows = lines.flatMap((line) => {
-      const message = messageOf(line)
-      return wanted.has(message.id) ? [rowOf(message, line)] : []
-    })
-    for (const some of inCalls(rows, CALL_BYTES, Buffer.byteLength)) await database.put(tenant, some)
-  }
-}
-
-/** Throws BrokenSegment where they are not what was written, or not there. */
-async function readLines(archive: Services['archive'], place: SegmentPlace): Promise<string[]> {
-  const bytes = await archive.range(place.object_key, place.byte_offset, place.byte_length)
-  if (bytes === undefined) throw new BrokenSegment('missing', place)
-  return linesOf(bytes, place)
 }
 
 /** As archive_segments has it. The id is the same each time. */

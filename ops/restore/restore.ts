@@ -1,13 +1,14 @@
 import { parseArgs } from 'node:util'
+import { inOrder } from '../../lambdas/ageing/in-order.ts'
 import type { Tenant } from '../../lambdas/protocol/callers.ts'
 import { findEnvironment, type Name } from '../environment.ts'
 import { UsageError } from '../failures.ts'
 import type { Variables } from '../local.ts'
 import { count, printable } from '../text.ts'
-import { openArchive } from './archive.ts'
+import { type ArchiveObject, openArchive } from './archive.ts'
 import { openRestoring } from './database.ts'
 import { restoreObject, type Wanted } from './restore-object.ts'
-import { readTombstones } from './tombstones.ts'
+import { readTombstones, type Tombstones } from './tombstones.ts'
 
 export const HELP = `npm run ops -- restore --from <key> --session <id> | --tenant <company>/<platform> | --all
 
@@ -52,18 +53,26 @@ export async function restore(args: string[], variables: Variables, signal: Abor
   const database = openRestoring(environment, signal)
   const total = { objects: 0, restored: 0, replaced: 0, present: 0, erased: 0 }
   const failures: string[] = []
-  const tenants = new Map<string, Tenant>()
-  for await (const object of archive.objects(from)) {
+  const tenants = new Map<string, { tenant: Tenant; tombstones: Promise<Tombstones> }>()
+  async function* objects(): AsyncGenerator<ArchiveObject, void> {
+    for await (const object of archive.objects(from))
+      if (wanted.tenant === undefined || isSame(wanted.tenant, object.tenant)) yield object
+  }
+  const readable = async (object: ArchiveObject) => {
+    const { tenant } = object
+    const known = tenants.get(JSON.stringify(tenant)) ?? {
+      tenant,
+      tombstones: readTombstones(archive, tenant),
+    }
+    tenants.set(JSON.stringify(tenant), known)
+    const [manifest, tombstones] = await Promise.all([archive.manifest(object), known.tombstones])
+    return { object, manifest, tombstones }
+  }
+  // The next one is looked at while one is put back.
+  for await (const found of inOrder(objects(), 2, readable)) {
     if (signal.aborted) break
-    if (wanted.tenant && !isSame(wanted.tenant, object.tenant)) continue
-    const tombstones = await readTombstones(archive, object.tenant)
-    const { outcomes, failed } = await restoreObject(
-      { archive, database, tombstones },
-      object,
-      wanted,
-      signal,
-    )
-    tenants.set(JSON.stringify(object.tenant), object.tenant)
+    const { object } = found
+    const { outcomes, failed } = await restoreObject({ archive, database }, found, wanted, signal)
     total.objects += 1
     for (const outcome of ['restored', 'replaced', 'present', 'erased'] as const)
       total[outcome] += outcomes[outcome]
@@ -71,7 +80,7 @@ export async function restore(args: string[], variables: Variables, signal: Abor
     if (!json) console.log(`${printable(object.key)}  ${said(outcomes)}`)
   }
   if (wanted.session === undefined)
-    for (const tenant of tenants.values())
+    for (const { tenant } of tenants.values())
       for await (const key of database.known(tenant)) {
         if (signal.aborted) break
         if (!key.startsWith(from) || (await archive.has(key))) continue

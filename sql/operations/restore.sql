@@ -1,51 +1,70 @@
 -- What `npm run ops -- restore` asks for: archived messages become rows again (docs/runbook.md).
 
--- Puts rows back: p_messages is a JSON array of lines of the archive, each message once. A row that is there stays, unless the
--- line is of a later version; what was erased stays away. A session that is not there is made again, under the keyed hash
--- that the line has for its user. Returns of each message what became of it: restored, replaced, present or erased.
+-- Puts rows back: p_messages is a JSON array of lines of the archive, of this tenant and each message once; else all of them are
+-- refused. A row that is there stays, unless the line is of a later version; what was erased stays away. A session that is not there
+-- is made again, under the keyed hash that the line has for its user. Returns of each message what became of it: restored,
+-- replaced, present or erased.
 --
 -- Messages are locked before sessions, as saving does it. A message counts in its session when it is new to this database:
 -- one that had only left was counted before.
 create or replace function turnkeep.restore_messages(p_company_id text, p_platform text, p_messages text)
 returns table (id uuid, outcome text)
-language plpgsql as $$
+language plpgsql
+-- Else the first calls of a connection are planned anew each time.
+set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
-  -- As arrays they are looked up one by one, however many there are: a join might read them all.
-  v_ids uuid[] := array(select (l.value ->> 'id')::uuid from jsonb_array_elements(p_messages::jsonb) l);
-  v_sessions uuid[] := array(select distinct (l.value ->> 'session_id')::uuid from jsonb_array_elements(p_messages::jsonb) l);
-  v_lines jsonb;
-  v_erased uuid[];
-  v_before jsonb;
-  v_written jsonb;
+  -- Each look at JSON reads all of it. In the order in which rows are locked.
+  v_given public.chat_messages[] := array(
+    select m from json_populate_recordset(null::public.chat_messages, p_messages::json) m order by m.id);
+  v_ids uuid[] := array(select r.id from unnest(v_given) r);
+  v_sessions uuid[] := array(select distinct r.session_id from unnest(v_given) r);
+  -- By session.
+  v_users jsonb;
+  v_owners jsonb;
+  v_suspected uuid[];
+  v_erased uuid[] := '{}';
+  v_had_left uuid[];
+  v_new uuid[];
+  v_replaced uuid[];
+  v_were_deleted uuid[];
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
   perform turnkeep.lock_erasures(p_company_id, p_platform, true);
   insert into public.tenants (company_id, platform) select p_company_id, p_platform where v_ids <> '{}' on conflict do nothing;
 
-  with owners as materialized (
-    select s.id, s.user_id from public.chat_sessions s
-    where s.company_id = p_company_id and s.platform = p_platform and s.id = any (v_sessions)
-  ), given as (
-    select l.value as line, (l.value ->> 'id')::uuid as id, coalesce(
-      turnkeep.is_erased(p_company_id, p_platform, o.user_id, (l.value ->> 'session_id')::uuid, (l.value ->> 'created_at')::timestamptz)
-      or turnkeep.is_erased(p_company_id, p_platform, l.value ->> 'user', (l.value ->> 'session_id')::uuid, (l.value ->> 'created_at')::timestamptz),
-      false) as erased
-    from jsonb_array_elements(p_messages::jsonb) l
-    left join owners o on o.id = (l.value ->> 'session_id')::uuid
-  )
-  select coalesce(jsonb_agg(g.line) filter (where not g.erased), '[]'), coalesce(array_agg(g.id) filter (where g.erased), '{}')
-  into v_lines, v_erased from given g;
+  select coalesce(jsonb_object_agg(u.session_id, u.name), '{}') into v_users from (
+    select l.session_id, min(l."user") as name
+    from json_to_recordset(p_messages::json) as l (session_id uuid, "user" text) group by 1
+  ) u;
+  -- Limits keep Postgres from reading all rows of the tenant, as a plan does that was made while there were none.
+  select coalesce(jsonb_object_agg(i.id, o.user_id), '{}') into v_owners from unnest(v_sessions) i (id) cross join lateral (
+    select s.user_id from public.chat_sessions s
+    where s.company_id = p_company_id and s.platform = p_platform and s.id = i.id limit 1
+  ) o;
+  -- Where the oldest line of a session is not erased, none of it is.
+  v_suspected := array(
+    select o.session_id from (select r.session_id, min(r.created_at) as at from unnest(v_given) r group by 1) o
+    where turnkeep.is_erased(p_company_id, p_platform, v_owners ->> o.session_id::text, o.session_id, o.at)
+      or turnkeep.is_erased(p_company_id, p_platform, v_users ->> o.session_id::text, o.session_id, o.at));
+  if v_suspected <> '{}' then
+    v_erased := array(
+      select r.id from unnest(v_given) r
+      where r.session_id in (select s from unnest(v_suspected) s) and (
+        turnkeep.is_erased(p_company_id, p_platform, v_owners ->> r.session_id::text, r.session_id, r.created_at)
+        or turnkeep.is_erased(p_company_id, p_platform, v_users ->> r.session_id::text, r.session_id, r.created_at)));
+    v_given := array(select r from unnest(v_given) r where r.id not in (select e from unnest(v_erased) e));
+  end if;
 
-  select coalesce(jsonb_object_agg(m.id, m.is_deleted), '{}') into v_before from public.chat_messages m
-  where m.company_id = p_company_id and m.platform = p_platform and m.id = any (v_ids);
+  v_had_left := array(
+    select i.id from unnest(v_ids) i (id) cross join lateral (
+      select from public.archived_messages a
+      where a.company_id = p_company_id and a.platform = p_platform and a.id = i.id limit 1
+    ) a);
 
   with written as (
     insert into public.chat_messages as saved
-    select m.* from jsonb_array_elements(v_lines) l
-    cross join lateral jsonb_populate_record(null::public.chat_messages,
-      l.value || jsonb_build_object('company_id', p_company_id, 'platform', p_platform)) m
-    order by m.id
+    select r.* from unnest(v_given) r
     on conflict (company_id, platform, id) do update
     set session_id = excluded.session_id, thread_id = excluded.thread_id, role = excluded.role, content = excluded.content,
       content_key = excluded.content_key, token_count = excluded.token_count, response_time_ms = excluded.response_time_ms,
@@ -57,36 +76,36 @@ begin
       feedback_comment = excluded.feedback_comment, resolution_status = excluded.resolution_status,
       priority = excluded.priority, follow_up_needed = excluded.follow_up_needed, business_impact = excluded.business_impact
     where excluded.updated_at > saved.updated_at
-    returning saved.id, saved.session_id, saved.is_deleted, saved.created_at
+    returning saved.id, saved.xmax = 0 as is_new -- Zero: nothing was there to be locked.
   )
-  select coalesce(jsonb_agg(to_jsonb(w)), '[]') into v_written from written w;
+  select array_agg(w.id) filter (where w.is_new), array_agg(w.id) filter (where not w.is_new),
+    -- As they were before this statement.
+    array_agg(w.id) filter (where not w.is_new and (
+      select m.is_deleted from public.chat_messages m
+      where m.company_id = p_company_id and m.platform = p_platform and m.id = w.id))
+  into v_new, v_replaced, v_were_deleted from written w;
 
-  with left_before as materialized (
-    select a.id from public.archived_messages a
-    where a.company_id = p_company_id and a.platform = p_platform and a.id = any (v_ids)
-  )
   insert into public.chat_sessions as session (id, company_id, platform, user_id, created_at, last_active_at, expires_at, is_active, message_count)
-  select c.session_id, p_company_id, p_platform, c.user_id, c.first_at, c.last_at, c.last_at + interval '24 hours', false, c.messages
+  select w.session_id, p_company_id, p_platform, v_users ->> w.session_id::text, min(w.created_at), max(w.created_at),
+    max(w.created_at) + interval '24 hours', false, sum(w.messages)
   from (
-    select w.session_id, min(l.value ->> 'user') as user_id, min(w.created_at) as first_at, max(w.created_at) as last_at,
-      sum(case
-        when v_before ? w.id::text then (v_before -> w.id::text)::boolean::integer - w.is_deleted::integer
-        when a.id is not null then 0
-        else 1 - w.is_deleted::integer end)::integer as messages
-    from jsonb_to_recordset(v_written) as w (id uuid, session_id uuid, is_deleted boolean, created_at timestamptz)
-    join jsonb_array_elements(v_lines) l on (l.value ->> 'id')::uuid = w.id
-    left join left_before a on a.id = w.id
-    group by w.session_id order by w.session_id
-  ) c
+    select r.session_id, r.created_at,
+      case when r.id in (select i from unnest(v_new) i)
+        then (not r.is_deleted and r.id not in (select i from unnest(v_had_left) i))::integer
+        else (r.id in (select i from unnest(v_were_deleted) i))::integer - r.is_deleted::integer end as messages
+    from unnest(v_given) r
+    where r.id in (select i from unnest(v_new || v_replaced) i)
+  ) w
+  group by w.session_id order by w.session_id
   on conflict (company_id, platform, id) do update
   set last_active_at = greatest(session.last_active_at, excluded.last_active_at),
     expires_at = greatest(session.expires_at, excluded.expires_at),
     message_count = session.message_count + excluded.message_count;
 
   return query
-    select l.id, case when w.id is null then 'present' when v_before ? l.id::text then 'replaced' else 'restored' end
-    from jsonb_to_recordset(v_lines) as l (id uuid)
-    left join jsonb_to_recordset(v_written) as w (id uuid) on w.id = l.id
+    select r.id, case when r.id in (select i from unnest(v_new) i) then 'restored'
+      when r.id in (select i from unnest(v_replaced) i) then 'replaced' else 'present' end
+    from unnest(v_given) r
     union all
     select e.id, 'erased' from unnest(v_erased) e (id);
 end $$;
@@ -95,20 +114,38 @@ end $$;
 -- copies, each {message_ids, …} as segment_place says it. What is in p_key may be older.
 create or replace function turnkeep.copies_elsewhere(p_company_id text, p_platform text, p_key text, p_ids jsonb)
 returns table (body jsonb)
-language plpgsql stable as $$
+language plpgsql stable
+set plan_cache_mode = force_generic_plan as $$
 begin
   perform turnkeep.set_tenant(p_company_id, p_platform);
   return query
-    select turnkeep.segment_place(c) || jsonb_build_object('message_ids', jsonb_agg(a.id))
-    from public.archived_messages a
-    join public.archive_segments c on c.company_id = p_company_id and c.platform = p_platform and c.session_id = a.session_id
-      and c.id = a.segment_id
-    where a.company_id = p_company_id and a.platform = p_platform and a.id = any (turnkeep.texts_of(p_ids)::uuid[])
-      and c.object_key <> p_key
-      and not exists (
-        select 1 from public.chat_messages m where m.company_id = p_company_id and m.platform = p_platform and m.id = a.id
-      )
-    group by c.company_id, c.platform, c.session_id, c.id;
+    with held as materialized (
+      select a.session_id, a.segment_id, array_agg(i.id) as ids
+      from unnest(turnkeep.texts_of(p_ids)::uuid[]) i (id)
+      -- Limits keep Postgres from reading all segments, or messages, of the tenant and joining them.
+      cross join lateral (
+        select a.session_id, a.segment_id from public.archived_messages a
+        where a.company_id = p_company_id and a.platform = p_platform and a.id = i.id limit 1
+      ) a
+      group by 1, 2
+    )
+    select turnkeep.segment_place(c.segment) || jsonb_build_object('message_ids', n.ids)
+    from held h
+    cross join lateral (
+      select c as segment from public.archive_segments c
+      where c.company_id = p_company_id and c.platform = p_platform and c.session_id = h.session_id and c.id = h.segment_id
+        and c.object_key <> p_key
+      limit 1
+    ) c
+    cross join lateral (
+      select jsonb_agg(i.id) as ids from unnest(h.ids) i (id)
+      left join lateral (
+        select true as is_there from public.chat_messages m
+        where m.company_id = p_company_id and m.platform = p_platform and m.id = i.id limit 1
+      ) m on true
+      where m.is_there is null
+    ) n
+    where n.ids is not null;
 end $$;
 
 -- Tells Postgres of an object that it does not know, since it was restored from before that was written. All messages of it
