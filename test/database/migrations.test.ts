@@ -4,10 +4,31 @@ import { join, resolve } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { migrate, readSqlFiles } from '../../lambdas/migrations/migrate.ts'
 import * as sqlText from '../../lambdas/services/sql-text.ts'
+import { LANDED_MIGRATIONS } from '../fixtures/landed-migrations.ts'
 import { onBothEngines, startTestDatabase, type TestDatabase } from '../harness/database.ts'
 import { describeSchema } from '../harness/schema.ts'
 
 const SQL = resolve(import.meta.dirname, '../../sql')
+
+test('migrations that have landed stay as they are', async () => {
+  const { numbered } = await readSqlFiles(SQL)
+  const found = new Map(numbered.map(({ name, checksum }) => [name, checksum]))
+  const changed = Object.entries(LANDED_MIGRATIONS)
+    .filter(([name, checksum]) => found.get(name) !== checksum)
+    .map(
+      ([name]) =>
+        `sql/${name} has landed and stays as it is: databases that have it would refuse every later one. ` +
+        'Add a new numbered file.',
+    )
+  const unlisted = numbered
+    .filter(({ name }) => !(name in LANDED_MIGRATIONS))
+    .map(
+      ({ name, checksum }) =>
+        `sql/${name} is new. Once it is as it shall land, add to test/fixtures/landed-migrations.ts:\n` +
+        `  '${name}': '${checksum}',`,
+    )
+  expect([...changed, ...unlisted].join('\n')).toBe('')
+})
 
 onBothEngines('the migrations', (engine) => {
   let database: TestDatabase
