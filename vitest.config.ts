@@ -15,11 +15,14 @@ const TOGETHER = [
 
 /** They wait for two thirds of their time and more: for leases, restarts, services that do not answer. */
 const WAITING = [
-  'test/drills/{cache-faults,ended-logins,frozen-writers,killed-machine,killed-nodes,killed-steps,memory}.test.ts',
+  'test/drills/{cache-faults,ended-logins,frozen-writers,killed-functions,killed-jobs,killed-machine}.test.ts',
+  'test/drills/{killed-nodes,killed-steps,memory,restored-archive}.test.ts',
   'test/drills/{postgres-outage,refusing-services,switched-phases}.test.ts',
   'test/contract/{aws-call,event-source-mapping,limiter,twin-turns,valkey,valkey-limiter}.test.ts',
-  'test/handlers/{chat,erasures,exports,long-exports,metrics,model-faults,phase-two,resume,turn-calls}.test.ts',
-  'test/journeys/{crash,status-measured}.test.ts',
+  'test/handlers/{chat,dead-letters,erasures,exports,long-exports,metrics,model-faults,phase-two}.test.ts',
+  'test/handlers/{request-order,resume,turn-calls}.test.ts',
+  'test/infrastructure/wiring.test.ts',
+  'test/journeys/{crash,smoke,status-measured}.test.ts',
 ]
 
 /** Four of these use as much of a machine as two others. The long drills wait less, and their counts are for two. */
