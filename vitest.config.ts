@@ -7,13 +7,10 @@ Object.assign(process.env, COMPILE_CACHE)
 /** Judges what all others have left behind. */
 const LAST = 'test/infrastructure/permissions.test.ts'
 
-/** CDK and its rules take four seconds to load: in processes that run nothing else, once. */
-const TOGETHER = [
-  'test/unit/**/*.test.ts',
-  'test/infrastructure/{cloudformation,observability,ops-variables,physical-values,policies,rules,settings,stacks}.test.ts',
-]
+/** CDK and its rules take four seconds to load: those that need them run in the same processes. */
+const TOGETHER = ['test/unit/**/*.test.ts', 'test/infrastructure/**/*.test.ts', 'test/journeys/phase.test.ts']
 
-/** They wait for two thirds of their time and more: for leases, restarts, services that do not answer. */
+/** They wait for half of their time and more: for leases, restarts, services that do not answer. */
 const WAITING = [
   'test/drills/{cache-faults,ended-logins,frozen-writers,killed-functions,killed-jobs,killed-machine}.test.ts',
   'test/drills/{killed-nodes,killed-steps,memory,restored-archive}.test.ts',
@@ -57,7 +54,12 @@ export default defineConfig({
       },
       {
         extends: true,
-        test: { name: 'together', include: TOGETHER, sequence: { groupOrder: 1 } },
+        test: {
+          name: 'together',
+          include: TOGETHER,
+          exclude: [...configDefaults.exclude, LAST, ...WAITING],
+          sequence: { groupOrder: 1 },
+        },
       },
       { extends: true, test: { name: 'last', include: [LAST], sequence: { groupOrder: 2 } } },
     ],
