@@ -7,22 +7,19 @@ Object.assign(process.env, COMPILE_CACHE)
 /** Judges what all others have left behind. */
 const LAST = 'test/infrastructure/permissions.test.ts'
 
-/**
- * They change nothing outside of themselves, so one process runs them one after the other: CDK and its rules, which take
- * four seconds to load, are loaded once.
- */
-const TOGETHER = [
-  'test/unit/**/*.test.ts',
-  'test/infrastructure/{cloudformation,observability,ops-variables,physical-values,policies,rules,settings,stacks}.test.ts',
-]
+/** CDK and its rules take four seconds to load: those that need them run in the same processes. */
+const TOGETHER = ['test/unit/**/*.test.ts', 'test/infrastructure/**/*.test.ts', 'test/journeys/phase.test.ts']
 
-/** They wait for two thirds of their time and more: for leases, restarts, services that do not answer. */
+/** They wait for half of their time and more: for leases, restarts, services that do not answer. */
 const WAITING = [
-  'test/drills/{cache-faults,ended-logins,frozen-writers,killed-machine,killed-nodes,killed-steps,memory}.test.ts',
+  'test/drills/{cache-faults,ended-logins,frozen-writers,killed-functions,killed-jobs,killed-machine}.test.ts',
+  'test/drills/{killed-nodes,killed-steps,memory,restored-archive}.test.ts',
   'test/drills/{postgres-outage,refusing-services,switched-phases}.test.ts',
   'test/contract/{aws-call,event-source-mapping,limiter,twin-turns,valkey,valkey-limiter}.test.ts',
-  'test/handlers/{chat,erasures,exports,long-exports,metrics,model-faults,phase-two,resume,turn-calls}.test.ts',
-  'test/journeys/{crash,status-measured}.test.ts',
+  'test/handlers/{chat,dead-letters,erasures,exports,long-exports,metrics,model-faults,phase-two}.test.ts',
+  'test/handlers/{request-order,resume,turn-calls}.test.ts',
+  'test/infrastructure/wiring.test.ts',
+  'test/journeys/{crash,smoke,status-measured}.test.ts',
 ]
 
 /** Four of these use as much of a machine as two others. The long drills wait less, and their counts are for two. */
@@ -34,6 +31,8 @@ export default defineConfig({
     testTimeout: 30_000,
     hookTimeout: 60_000,
     pool: 'forks',
+    // A process runs file after file, with all that it has loaded and compiled: each leaves nothing open or changed behind.
+    isolate: false,
     // Each file brings its own database, queue and processes; two at a time is what two cores carry. With three what waits for a
     // moment found it gone more often.
     maxWorkers: 2,
@@ -55,7 +54,12 @@ export default defineConfig({
       },
       {
         extends: true,
-        test: { name: 'together', include: TOGETHER, isolate: false, sequence: { groupOrder: 1 } },
+        test: {
+          name: 'together',
+          include: TOGETHER,
+          exclude: [...configDefaults.exclude, LAST, ...WAITING],
+          sequence: { groupOrder: 1 },
+        },
       },
       { extends: true, test: { name: 'last', include: [LAST], sequence: { groupOrder: 2 } } },
     ],

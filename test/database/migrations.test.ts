@@ -4,10 +4,31 @@ import { join, resolve } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { migrate, readSqlFiles } from '../../lambdas/migrations/migrate.ts'
 import * as sqlText from '../../lambdas/services/sql-text.ts'
+import { LANDED_MIGRATIONS } from '../fixtures/landed-migrations.ts'
 import { onBothEngines, startTestDatabase, type TestDatabase } from '../harness/database.ts'
 import { describeSchema } from '../harness/schema.ts'
 
 const SQL = resolve(import.meta.dirname, '../../sql')
+
+test('migrations that have landed stay as they are', async () => {
+  const { numbered } = await readSqlFiles(SQL)
+  const found = new Map(numbered.map(({ name, checksum }) => [name, checksum]))
+  const changed = Object.entries(LANDED_MIGRATIONS)
+    .filter(([name, checksum]) => found.get(name) !== checksum)
+    .map(
+      ([name]) =>
+        `sql/${name} has landed and stays as it is: databases that have it would refuse every later one. ` +
+        'Add a new numbered file.',
+    )
+  const unlisted = numbered
+    .filter(({ name }) => !(name in LANDED_MIGRATIONS))
+    .map(
+      ({ name, checksum }) =>
+        `sql/${name} is new. Once it is as it shall land, add to test/fixtures/landed-migrations.ts:\n` +
+        `  '${name}': '${checksum}',`,
+    )
+  expect([...changed, ...unlisted].join('\n')).toBe('')
+})
 
 onBothEngines('the migrations', (engine) => {
   let database: TestDatabase
@@ -25,24 +46,26 @@ onBothEngines('the migrations', (engine) => {
     expect(await database.migrate()).toEqual([])
   })
 
-  test('cut short at any statement are completed by the next run', async () => {
+  test('cut short at any statement, once or again and again, are completed by the next run', async () => {
     const files = await readSqlFiles(SQL)
     const statements = [...files.numbered, ...files.repeatable].flatMap(({ text }) =>
       sqlText.splitStatements(text),
     ).length
     const fresh = await startTestDatabase(engine, 'cut', { empty: true })
     try {
-      for (const cut of [1, 7, 15, statements - 2]) {
+      for (const cuts of [[1, 7, 15], [statements - 2]]) {
         await fresh.owner.execute('delete from turnkeep.migrations')
-        let left = cut
-        const dying = {
-          execute: async <Row>(sql: string, values?: Record<string, string>): Promise<Row[]> => {
-            if (left === 0) throw new Error('killed')
-            left -= 1
-            return fresh.owner.execute<Row>(sql, values)
-          },
+        for (const cut of cuts) {
+          let left = cut
+          const dying = {
+            execute: async <Row>(sql: string, values?: Record<string, string>): Promise<Row[]> => {
+              if (left === 0) throw new Error('killed')
+              left -= 1
+              return fresh.owner.execute<Row>(sql, values)
+            },
+          }
+          await expect(migrate(dying, files, sqlText)).rejects.toThrow('killed')
         }
-        await expect(migrate(dying, files, sqlText)).rejects.toThrow('killed')
         await migrate(fresh.owner, files, sqlText)
       }
       expect(await describeSchema((sql) => fresh.owner.execute(sql))).toBe(

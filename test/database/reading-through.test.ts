@@ -88,6 +88,7 @@ onBothEngines('reading through the archive', (engine) => {
   }
 
   const SOME = [1, 3, 7, 20, 100]
+  const OF_A_THREAD = process.env.DRILLS === 'long' ? SOME : [3, 20]
   const ALL =
     engine === 'real' && process.env.DRILLS === 'long'
       ? Array.from({ length: 100 }, (_, index) => index + 1)
@@ -96,7 +97,7 @@ onBothEngines('reading through the archive', (engine) => {
     const lists: Record<string, string> = {}
     for (const order of ['asc', 'desc'] as const)
       for (const threadId of [undefined, 'main', '옆 가지 🌿', 'no such thread'])
-        for (const limit of threadId === undefined ? limits : SOME)
+        for (const limit of threadId === undefined ? limits : OF_A_THREAD)
           lists[`${order} ${threadId} ${limit}`] = await pages(sessionId, {
             order,
             limit,
@@ -245,51 +246,63 @@ onBothEngines('reading through the archive', (engine) => {
     expect(await touched({ limit: 100 })).toEqual([all.map((message) => message.sequence_number), 3])
   })
 
-  /** As many segments as messages, of which a thread has so few that nearly all of them are in its way. */
-  async function inManySegments(length: number, inThread: readonly number[]): Promise<string> {
-    const sessionId = uuidv7()
-    const all = old(length, 80, { session_id: sessionId }).map((message) =>
-      inThread.includes(message.sequence_number) ? { ...message, thread_id: 'rare' } : message,
+  /** Archived as runs would leave them that each found what is one segment here. */
+  async function inManySegments(sessionId: string, all: readonly MessageRecord[][]): Promise<void> {
+    await archive.save(all.flat())
+    const lines = await sql<{ id: string; line: string }>(
+      `select id, (to_jsonb(m) || '{"user": "anon"}')::text as line from chat_messages m where company_id = '${company}'`,
     )
-    await archive.save(all)
+    const lineOf = new Map(lines.map(({ id, line }) => [id, `${line}\n`]))
     const object_key = `archive/${encodeURIComponent(company)}/web/2026/01/01/${uuidv7()}.jsonl.gz`
-    // As runs would leave them that each found one message.
-    const lines = await sql<{ line: string; id: string; sequence_number: number }>(
-      `select m.id, m.sequence_number, (to_jsonb(m) || '{"user": "anon"}')::text as line from chat_messages m
-       where company_id = '${company}' order by sequence_number, id`,
-    )
-    const members = lines.map(({ line, ...message }) => ({
-      ...message,
-      text: `${line}\n`,
-      bytes: gzipSync(`${line}\n`),
-    }))
     const upload = archive.bucket.upload(object_key, {
       contentType: 'application/gzip',
       onBegun: async () => undefined,
     })
-    for (const { bytes } of members) await upload.write(bytes)
-    await upload.close()
-    let offset = 0
-    for (const { id, sequence_number, text, bytes } of members) {
-      const segment = uuidv7()
-      await sql(`insert into archive_segments (company_id, platform, session_id, id, object_key, byte_offset, byte_length, text_bytes,
-          messages, first_sequence, last_sequence, sha256, state, message_ids)
-        values ('${company}', 'web', '${sessionId}', '${segment}', '${object_key}', ${offset}, ${bytes.length},
-          ${Buffer.byteLength(text)}, 1, ${sequence_number}, ${sequence_number}, '${sha256Of(Buffer.from(text))}', 'live', '{${id}}')`)
-      await sql(`insert into archived_messages (company_id, platform, id, segment_id, session_id)
-        values ('${company}', 'web', '${id}', '${segment}', '${sessionId}')`)
-      offset += bytes.length
+    let byte_offset = 0
+    const segments: object[] = []
+    for (const messages of all) {
+      const text = messages.map(({ id }) => lineOf.get(id)).join('')
+      const bytes = gzipSync(text)
+      await upload.write(bytes)
+      segments.push({
+        id: uuidv7(),
+        byte_offset,
+        byte_length: bytes.length,
+        text_bytes: Buffer.byteLength(text),
+        messages: messages.length,
+        first_sequence: messages[0]?.sequence_number,
+        last_sequence: messages.at(-1)?.sequence_number,
+        sha256: sha256Of(Buffer.from(text)),
+        message_ids: messages.map(({ id }) => id),
+      })
+      byte_offset += bytes.length
     }
+    await upload.close()
+    await sql(`insert into archive_segments (company_id, platform, session_id, id, object_key, byte_offset, byte_length, text_bytes,
+        messages, first_sequence, last_sequence, sha256, state, message_ids)
+      select '${company}', 'web', '${sessionId}', id, '${object_key}', byte_offset, byte_length, text_bytes,
+        messages, first_sequence, last_sequence, sha256, 'live', message_ids
+      from jsonb_to_recordset('${JSON.stringify(segments)}') as one (id uuid, byte_offset bigint, byte_length int, text_bytes int,
+        messages int, first_sequence int, last_sequence int, sha256 text, message_ids uuid[])`)
+    await sql(`insert into archived_messages (company_id, platform, id, segment_id, session_id)
+      select company_id, platform, unnest(message_ids), id, session_id from archive_segments where company_id = '${company}'`)
     await sql(`delete from chat_messages where company_id = '${company}'`)
-    return sessionId
   }
 
   test('a page reads so many segments and no more, and says where to go on', async () => {
-    const sessionId = await inManySegments(130, [3, 64, 65, 120])
+    const sessionId = uuidv7()
+    const RARE = [3, 64, 65, 120]
+    // Each message is a segment, and a thread has so few that nearly all of the others are in its way.
+    await inManySegments(
+      sessionId,
+      old(130, 80, { session_id: sessionId }).map((message) =>
+        RARE.includes(message.sequence_number) ? [{ ...message, thread_id: 'rare' }] : [message],
+      ),
+    )
     for (const order of ['asc', 'desc'] as const)
       for (const [query, expected] of [
-        [{ limit: 50, threadId: 'rare' }, [3, 64, 65, 120]],
-        [{ limit: 1, threadId: 'rare' }, [3, 64, 65, 120]],
+        [{ limit: 50, threadId: 'rare' }, RARE],
+        [{ limit: 1, threadId: 'rare' }, RARE],
         [{ limit: 100, threadId: 'nobody wrote' }, []],
         [{ limit: 100 }, Array.from({ length: 130 }, (_, index) => index + 1)],
       ] as const) {
@@ -313,7 +326,11 @@ onBothEngines('reading through the archive', (engine) => {
   })
 
   test('a page goes on where more segments than that begin at one place', async () => {
-    const sessionId = await inManySegments(40, [])
+    const sessionId = uuidv7()
+    await inManySegments(
+      sessionId,
+      old(40, 80, { session_id: sessionId }).map((message) => [message]),
+    )
     await sql(
       `update archive_segments set first_sequence = 1, last_sequence = 40 where company_id = '${company}'`,
     )
@@ -466,10 +483,12 @@ onBothEngines('reading through the archive', (engine) => {
     async () => {
       const sessionId = uuidv7()
       const SEGMENTS = 230
-      for (let index = 0; index < SEGMENTS; index += 1) {
-        await archive.save(old(2, 80, { session_id: sessionId, thread_id: `thread ${index}` }))
-        await archive.run(company)
-      }
+      await inManySegments(
+        sessionId,
+        Array.from({ length: SEGMENTS }, (_, index) =>
+          old(2, 80, { session_id: sessionId, thread_id: `thread ${index}` }),
+        ),
+      )
       expect(await archive.segments(company)).toHaveLength(SEGMENTS)
       for (const order of ['asc', 'desc'] as const) {
         const { items, nextAfter } = await page(sessionId, { limit: 10, order })

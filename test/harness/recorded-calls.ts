@@ -29,6 +29,7 @@ export function leaveCalls(): void {
   afterAll(() => {
     const file = relative(ROOT, expect.getState().testPath ?? '')
     const recorded: RecordedFile = { file, calls: [...seen.values()] }
+    seen.clear() // The next file of this process leaves its own.
     mkdirSync(directory(run), { recursive: true })
     writeFileSync(join(directory(run), `${file.replaceAll('/', '-')}.json`), JSON.stringify(recorded))
   })

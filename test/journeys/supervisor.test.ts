@@ -5,21 +5,27 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
 import type { Resources } from '../../lib/resources.ts'
 import { COMPILE_CACHE } from '../../local/compile-cache.ts'
 import { copyMigrated } from '../harness/migrated.ts'
+import { type PostgresServer, startPostgresServer } from '../harness/postgres-server.ts'
 
 const START = resolve(import.meta.dirname, '../../local/start.ts')
 const HANDLERS = resolve(import.meta.dirname, '../fixtures/handlers')
 
+let postgres: PostgresServer
 let directory: string
 let started: Started[]
+
+beforeAll(async () => {
+  postgres = await startPostgresServer()
+})
+afterAll(() => postgres.close())
 
 beforeEach(async () => {
   started = []
   directory = await mkdtemp(join(tmpdir(), 'turnkeep-supervisor-'))
-  await copyMigrated(stateDir())
   await mkdir(join(directory, 'page'))
   await writeFile(join(directory, 'page/index.html'), 'the page')
 })
@@ -81,6 +87,7 @@ async function start(
       ...COMPILE_CACHE,
       PORT: '0',
       TURNKEEP_DATA_DIR: stateDir(),
+      DATABASE_URL: postgres.url, // starts sooner than an embedded one
       TURNKEEP_PAGE_DIR: join(directory, 'page'),
       TURNKEEP_RESOURCES: await resourcesFile(handlers),
       ...env,
@@ -114,6 +121,12 @@ async function start(
   return one
 }
 
+/** For tests of what an embedded Postgres on disk does when processes end. */
+async function embedded(): Promise<Record<string, string>> {
+  await copyMigrated(stateDir())
+  return { DATABASE_URL: '' }
+}
+
 const stream = (address: string, plan: object): Promise<Response> =>
   fetch(`${address}/api/chat`, {
     method: 'POST',
@@ -145,7 +158,7 @@ test('it says when it is ready, what it uses, and serves page and functions', as
 test.each(['SIGTERM', 'SIGINT'] as const)(
   'on %s a running answer is finished and everything ends',
   async (signal) => {
-    const one = await start()
+    const one = await start(await embedded())
     const answer = await stream(await one.ready, { pieces: ['1', '2', '3'], pauseMs: 100 })
     const reading = readToTheEnd(answer)
     const pids = [await pidOf('cloud'), await pidOf('functions')]
@@ -202,7 +215,7 @@ test('killed functions cut their answers and are started again', async () => {
 })
 
 test('a killed cloud is started again at the same address, with functions that know it', async () => {
-  const one = await start()
+  const one = await start(await embedded())
   const address = await one.ready
   process.kill(await pidOf('cloud'), 'SIGKILL')
   const status = async () => (await fetch(`${address}/api/x`).catch(() => undefined))?.status
@@ -210,10 +223,11 @@ test('a killed cloud is started again at the same address, with functions that k
 })
 
 test('when the supervisor is killed its processes end, and it starts again on the same state', async () => {
-  const one = await start()
+  const state = await embedded()
+  const one = await start(state)
   await one.ready
   await one.kill()
-  const again = await start()
+  const again = await start(state)
   expect((await fetch(`${await again.ready}/api/x`)).status).toBe(200)
 })
 
