@@ -7,8 +7,14 @@ Object.assign(process.env, COMPILE_CACHE)
 /** Judges what all others have left behind. */
 const LAST = 'test/infrastructure/permissions.test.ts'
 
-/** CDK and its rules take four seconds to load: those that need them run in the same processes. */
-const TOGETHER = ['test/unit/**/*.test.ts', 'test/infrastructure/**/*.test.ts', 'test/journeys/phase.test.ts']
+/**
+ * They change nothing outside of themselves, so one process runs them one after the other: CDK and its rules, which take
+ * four seconds to load, are loaded once.
+ */
+const TOGETHER = [
+  'test/unit/**/*.test.ts',
+  'test/infrastructure/{cloudformation,observability,ops-variables,physical-values,policies,rules,settings,stacks}.test.ts',
+]
 
 /** They wait for half of their time and more: for leases, restarts, services that do not answer. */
 const WAITING = [
@@ -31,8 +37,6 @@ export default defineConfig({
     testTimeout: 30_000,
     hookTimeout: 60_000,
     pool: 'forks',
-    // A process runs file after file, with all that it has loaded and compiled: each leaves nothing open or changed behind.
-    isolate: false,
     // Each file brings its own database, queue and processes; two at a time is what two cores carry. With three what waits for a
     // moment found it gone more often.
     maxWorkers: 2,
@@ -54,12 +58,7 @@ export default defineConfig({
       },
       {
         extends: true,
-        test: {
-          name: 'together',
-          include: TOGETHER,
-          exclude: [...configDefaults.exclude, LAST, ...WAITING],
-          sequence: { groupOrder: 1 },
-        },
+        test: { name: 'together', include: TOGETHER, isolate: false, sequence: { groupOrder: 1 } },
       },
       { extends: true, test: { name: 'last', include: [LAST], sequence: { groupOrder: 2 } } },
     ],
