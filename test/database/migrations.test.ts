@@ -46,26 +46,24 @@ onBothEngines('the migrations', (engine) => {
     expect(await database.migrate()).toEqual([])
   })
 
-  test('cut short at any statement, once or again and again, are completed by the next run', async () => {
+  test('cut short at any statement are completed by the next run', async () => {
     const files = await readSqlFiles(SQL)
     const statements = [...files.numbered, ...files.repeatable].flatMap(({ text }) =>
       sqlText.splitStatements(text),
     ).length
     const fresh = await startTestDatabase(engine, 'cut', { empty: true })
     try {
-      for (const cuts of [[1, 7, 15], [statements - 2]]) {
+      for (const cut of [1, 7, 15, statements - 2]) {
         await fresh.owner.execute('delete from turnkeep.migrations')
-        for (const cut of cuts) {
-          let left = cut
-          const dying = {
-            execute: async <Row>(sql: string, values?: Record<string, string>): Promise<Row[]> => {
-              if (left === 0) throw new Error('killed')
-              left -= 1
-              return fresh.owner.execute<Row>(sql, values)
-            },
-          }
-          await expect(migrate(dying, files, sqlText)).rejects.toThrow('killed')
+        let left = cut
+        const dying = {
+          execute: async <Row>(sql: string, values?: Record<string, string>): Promise<Row[]> => {
+            if (left === 0) throw new Error('killed')
+            left -= 1
+            return fresh.owner.execute<Row>(sql, values)
+          },
         }
+        await expect(migrate(dying, files, sqlText)).rejects.toThrow('killed')
         await migrate(fresh.owner, files, sqlText)
       }
       expect(await describeSchema((sql) => fresh.owner.execute(sql))).toBe(

@@ -1,4 +1,4 @@
-/** The phase switched in a running environment, both ways, twice, while conversations go on: 50 in the long form. */
+/** The phase switched in a running environment, both ways, twice, while 50 conversations go on. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { describeWithRedis } from '../harness/redis.ts'
@@ -7,7 +7,7 @@ import { questionText } from './drill-model.ts'
 import { conclude } from './report.ts'
 import { ask, type Sighting, sessionOf } from './returning-client.ts'
 
-const CONVERSATIONS = rounds(50, 25)
+const CONVERSATIONS = 50
 const SWITCHED_EVERY_MS = rounds(4_000, 1_500)
 /** Of the environment's five messages of history, one would be an answer without its question. */
 const MOST_CONTEXT = 4
